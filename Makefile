@@ -1,0 +1,56 @@
+# ovs-lwt: every way to use this checkout. `make` prints them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Where a Ryu is: its end-to-end tests run with it.
+export OVS_LWT_RYU_PYTHON ?= $(CURDIR)/.venv-ryu/bin/python
+# What pytest is given, e.g. sudo make test ARGS='-k arp -x'
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup root lint format test test-kernel demo bench bench-netlink docs clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "test and demo need root (network namespaces): sudo make test, sudo make demo KEEP=1"
+
+setup: ## install what is missing (Debian packages, .venv, .venv-ryu)
+	@scripts/setup.sh
+
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the code as ruff wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: root lint ## every check and every test, from a fresh clone
+	$(BIN)/python -m pytest $(ARGS)
+
+test-kernel: setup ## the kernel suite alone, in user-mode Linux
+	$(BIN)/python -m pytest tests/kernel $(ARGS)
+
+demo: root setup ## three hosts, two tenants with the same addresses (KEEP=1 leaves them up)
+	$(BIN)/ovs-lwt demo $(if $(KEEP),--keep)
+
+bench: root setup ## 100,000 endpoints against ovs-ofctl --bundle
+	$(BIN)/python -m bench.openflow
+
+bench-netlink: root setup ## 300,000 FDB entries and routes against bridge and ip -batch
+	$(BIN)/python -m bench.netlink
+
+docs: setup ## generate docs/ from flows/ again
+	$(BIN)/python -m ovs_lwt.reference > docs/tables.md
+	$(BIN)/python -m ovs_lwt.reference overlay > docs/overlay.md
+
+clean: ## remove what was built here
+	rm -rf .venv .venv-ryu build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+		.hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
