@@ -1,0 +1,50 @@
+"""What can be wrong with what a user wrote, said so that it can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing to mend: where it stands, what it is about, and what is wrong with it.
+
+    `place` is ``FILE:LINE`` or ``FILE``, the file named as the user named it. `path` is the way
+    through the document (``tenants.blue.endpoints.web2.mac``) and may be empty.
+    """
+
+    place: str
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.place, self.path, self.message) if part)
+
+
+class OverlayInvalid(Exception):
+    """The overlay cannot be used; `mistakes` holds everything wrong with it, in file order."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class Refused(Exception):
+    """Something that cannot be done: one sentence for the user, with the mend."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, or nothing."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def listing(names: Iterable[str], limit: int = 10) -> str:
+    """Return `names` as one comma-separated text, cut after `limit` of them."""
+    every = list(names)
+    if not every:
+        return "none"
+    more = len(every) - limit
+    return ", ".join(every[:limit]) + (f", … and {more} more" if more > 0 else "")

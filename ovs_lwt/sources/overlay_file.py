@@ -1,0 +1,194 @@
+"""The overlay from a file: ``overlay.yaml`` and the endpoints file it names."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ovs_lwt.mistakes import OverlayInvalid
+from ovs_lwt.model import Overlay
+from ovs_lwt.sources import endpoints_csv
+from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
+from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
+from ovs_lwt.sources.report import Report, Spot
+from ovs_lwt.sources.rows import EndpointRows, joined
+from ovs_lwt.sources.words import path_text
+from ovs_lwt.sources.yaml_places import line_of, parse, to_python
+from ovs_lwt.topology import (
+    Addresses4,
+    Addresses6,
+    EndpointColumns,
+    TenantColumns,
+    Topology,
+    VtepColumns,
+)
+
+# Endpoints by the million belong into the endpoints file.
+YAML_LIMIT = 64 << 20
+CSV_LIMIT = 1 << 30
+
+_NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark"})
+_FLAGS = frozenset({"external"})
+
+
+@dataclass(slots=True)
+class OverlayFile:
+    """A `Source`: the overlay file at `path`, and the endpoints file it named last."""
+
+    path: Path
+    _endpoints: Path | None = field(default=None, init=False)
+
+    def read(self) -> Topology:
+        """Return the overlay; raise `OverlayInvalid` with all mistakes."""
+        reading = _Reading(str(self.path), self.path.parent)
+        try:
+            return reading.load(self.path)
+        finally:
+            # An unreadable overlay names none: then go on watching the one known before.
+            self._endpoints = reading.endpoints_path or self._endpoints
+
+    def version(self) -> Hashable:
+        """Return what `stat` says of both files; it changes when one of them is written."""
+        return tuple(_stamp(path) for path in (self.path, self._endpoints) if path is not None)
+
+
+def load(path: Path) -> Topology:
+    """Read the overlay at `path`; raise `OverlayInvalid` with everything wrong in it."""
+    return OverlayFile(path).read()
+
+
+def parse_text(text: str, name: str = "overlay.yaml", base: Path | None = None) -> Topology:
+    """Read an overlay from `text`, called `name` in messages; like `load` otherwise.
+
+    `base` is where the path of an endpoints file begins; by default where `name` lies.
+    """
+    return _Reading(name, Path(name).parent if base is None else base).parse(text)
+
+
+def from_dict(overlay: dict[str, Any], name: str = "overlay.yaml") -> Topology:
+    """Read an overlay from plain dicts, lists, text and numbers, as if they stood in a file."""
+    return parse_text(yaml.safe_dump(overlay, sort_keys=False, allow_unicode=True), name)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class _Reading:
+    """One reading of one overlay: what is found wrong on the way, and the result."""
+
+    def __init__(self, name: str, base: Path) -> None:
+        self._name = name
+        self._base = base
+        self._report = Report(name)
+        self.endpoints_path: Path | None = None
+
+    def load(self, path: Path) -> Topology:
+        data = self._bytes(path, self._name, YAML_LIMIT)
+        self._report.raise_if_any()
+        try:
+            return self.parse(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            binary = b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff"))
+            what = "is binary, not a YAML text file" if binary else "is not UTF-8 text"
+            self._report.add(Spot(self._name, None if binary else line), what)
+            raise OverlayInvalid(self._report.mistakes()) from None
+
+    def parse(self, text: str) -> Topology:
+        report = self._report
+        if "\0" in text:
+            report.add(Spot(self._name), "is binary, not a YAML text file")
+            report.raise_if_any()
+        root = parse(text, lambda line, text: report.add(Spot(self._name, line), text, "YAML"))
+        if root is None:
+            if not report:
+                report.add(Spot(self._name), "is empty: it needs at least 'vteps' and 'tenants'")
+            raise OverlayInvalid(report.mistakes())
+
+        def place(*location: int | str) -> Spot:
+            return Spot(self._name, line_of(root, location), path_text(location))
+
+        raw = to_python(root, _NUMBERS, _FLAGS)
+        overlay, errors = validated(raw)
+        for location, message in errors:
+            report.add(place(*location), message)
+        draft = draft_of(raw, overlay)
+        check_vteps(draft, place, report)
+        check_tenants(draft, place, report)
+        rows = endpoints_of(raw, overlay, draft, place, report)
+        named = overlay.endpoints_file if overlay else _text(raw, "endpoints_file")
+        if named:
+            more = self._endpoints(named, draft, place("endpoints_file"))
+            rows = rows if more is None else joined(rows, more)
+        check_rows(rows, draft, place, report)
+        report.raise_if_any()
+        if overlay is None:
+            raise AssertionError("an overlay that is not valid has mistakes")
+        return _topology(overlay, rows)
+
+    def _endpoints(self, named: str, draft: Draft, spot: Spot) -> EndpointRows | None:
+        path = self._base / named
+        self.endpoints_path = path
+        before = len(self._report)
+        data = self._bytes(path, str(path), CSV_LIMIT, spot)
+        if len(self._report) > before:
+            return None
+        tenants = {name: index for index, name in enumerate(draft.tenants)}
+        hosts = {name: index for index, name in enumerate(draft.vteps)}
+        return endpoints_csv.read(data, str(path), tenants, hosts, self._report)
+
+    def _bytes(self, path: Path, label: str, limit: int, spot: Spot | None = None) -> bytes:
+        """Return what the file holds; on failure note why, at `spot` if that names the file."""
+        said = "" if spot is None else f"{label} "
+        spot = spot or Spot(label)
+        try:
+            mode = path.stat().st_mode
+            # A pipe is somebody's <(…); a device may never end.
+            if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+                what = "directory" if stat.S_ISDIR(mode) else "device"
+                self._report.add(spot, f"{said}is a {what}, not a file")
+                return b""
+            with path.open("rb") as stream:
+                data = stream.read(limit + 1)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            self._report.add(spot, f"{said}cannot be read: {reason}")
+            return b""
+        except ValueError:
+            self._report.add(spot, "is not a usable file name")
+            return b""
+        if len(data) > limit:
+            self._report.add(spot, f"{said}is larger than {limit >> 20} MiB")
+        return data
+
+
+def _text(raw: Any, key: str) -> str | None:
+    value = raw.get(key) if isinstance(raw, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _topology(overlay: Overlay, rows: EndpointRows) -> Topology:
+    return Topology.from_columns(
+        overlay.underlay,
+        VtepColumns.build(overlay.vteps),
+        TenantColumns.build(overlay.tenants),
+        EndpointColumns(
+            tenant=rows.tenant.astype("uint32"),
+            mac=rows.mac,
+            vtep=rows.host.astype("uint32"),
+            spoofing=rows.spoofing,
+            name=rows.name,
+        ),
+        Addresses4(rows.row4.astype("uint32"), rows.ip4, rows.prefix4),
+        Addresses6(rows.row6.astype("uint32"), rows.ip6, rows.prefix6),
+    )
