@@ -1,0 +1,1 @@
+"""The `ovs` plane: flows and groups on Open vSwitch, through os-ken or Ryu."""
