@@ -1,0 +1,32 @@
+"""How a switch port says whose it is: the keys of an Interface's ``external_ids``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# TENANT/NAME of the endpoint behind the port.
+ENDPOINT_KEY: Final = "ovs-lwt-endpoint"
+# What libvirt and Neutron write; taken as a claim only where it has the form TENANT/NAME.
+IFACE_ID_KEY: Final = "iface-id"
+# Who sets the tenant's mark: "tc" or "nft" in the kernel, "flow" in the pipeline.
+MARKING_KEY: Final = "ovs-lwt-marking"
+# What is wrong with the claim, for the person who made it.
+ERROR_KEY: Final = "ovs-lwt-error"
+
+KERNEL_MARKINGS: Final = frozenset({"tc", "nft"})
+
+
+def claimed_endpoint(external_ids: Mapping[str, str]) -> str | None:
+    """Return the endpoint (``TENANT/NAME``) a port claims, or None if it claims none.
+
+    ``ovs-lwt-endpoint`` wins and is returned as it stands, well formed or not: whoever wrote it
+    meant this overlay and is to be told of a mistake. An ``iface-id`` of any other form than
+    TENANT/NAME is somebody else's.
+    """
+    claim = external_ids.get(ENDPOINT_KEY)
+    if claim is not None:
+        return claim
+    claim = external_ids.get(IFACE_ID_KEY, "")
+    tenant, slash, name = claim.partition("/")
+    return claim if tenant and slash and name and "/" not in name else None

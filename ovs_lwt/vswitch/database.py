@@ -1,0 +1,260 @@
+"""The connection to OVSDB: an in-memory copy of the columns we need, and transactions.
+
+A thin layer over the `ovs` library's `Idl`, which reconnects by itself. What is added: every wait
+has an end, and what goes wrong is said with the mend. Rows are the library's own (`Any`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from errno import EACCES, EAFNOSUPPORT, EAGAIN, EPERM, ETIMEDOUT
+from functools import partial
+from typing import Any, Final
+
+from ovs_lwt.mistakes import Refused
+
+with warnings.catch_warnings():
+    # The library imports eventlet where it is installed, to see whether it is in use; eventlet
+    # then complains of its age on every user's terminal.
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    import ovs.db.idl
+    import ovs.jsonrpc
+    import ovs.poller
+    import ovs.stream
+
+_DATABASE: Final = "Open_vSwitch"
+_COLUMNS: Final = {
+    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
+    "Bridge": [
+        "name",
+        "datapath_type",
+        "datapath_id",
+        "ports",
+        "controller",
+        "protocols",
+        "fail_mode",
+        "other_config",
+        "flow_tables",
+    ],
+    "Port": ["name", "interfaces"],
+    "Interface": [
+        "name",
+        "type",
+        "options",
+        "external_ids",
+        "ofport",
+        "ofport_request",
+        "mtu_request",
+        "error",
+    ],
+    "Controller": [
+        "target",
+        "connection_mode",
+        "inactivity_probe",
+        "max_backoff",
+        "controller_rate_limit",
+        "controller_burst_limit",
+        "external_ids",
+    ],
+    "Flow_Table": ["name", "external_ids"],
+}
+# The server is on this machine: look for it again at once, and then every second.
+_BACKOFF_MS: Final = (200, 1000)
+
+Transaction = Any
+Row = Any
+
+
+class Database:
+    """A local copy of one Open_vSwitch database.
+
+    Connecting raises `Refused` if nothing answers at `remote` within `timeout` seconds. Use one
+    from one thread (or green thread) only.
+    """
+
+    def __init__(self, remote: str, timeout: float) -> None:
+        self._remote = remote
+        deadline = time.monotonic() + timeout
+        schema = _fetch_schema(remote, deadline, timeout)
+        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
+        for table, columns in _COLUMNS.items():
+            helper.register_columns(table, columns)
+        self._idl = ovs.db.idl.Idl(remote, helper)
+        # The library has no public way to say this.
+        self._idl._session.reconnect.set_backoff(*_BACKOFF_MS)
+        if not self.wait_until(lambda: self.connected, deadline):
+            self.close()
+            raise Refused(_silent(remote, timeout))
+        if self.root() is None:
+            self.close()
+            raise Refused(
+                f"the database at {remote} is empty: start Open vSwitch with its own script"
+                " (systemctl start openvswitch-switch), or run: ovs-vsctl --no-wait init"
+            )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the copy is live: the server is there and its contents were received."""
+        monitoring = self._idl.state == ovs.db.idl.Idl.IDL_S_MONITORING
+        return monitoring and bool(self._idl._session.is_connected())
+
+    @property
+    def seqno(self) -> int:
+        """A number that differs whenever the copy does."""
+        return int(self._idl.change_seqno)
+
+    def run(self) -> None:
+        """Take in what the server has sent; reconnect if need be. Never blocks."""
+        self._idl.run()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._idl.close()
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """Return all rows of `table`."""
+        return iter(self._idl.tables[table].rows.values())
+
+    def named(self, table: str, name: str) -> Row | None:
+        """Return the row of `table` that is called `name`; OVSDB keeps names unique."""
+        return next((row for row in self.rows(table) if row.name == name), None)
+
+    def root(self) -> Row | None:
+        """Return the one row of table Open_vSwitch, or None in an empty database."""
+        return next(self.rows("Open_vSwitch"), None)
+
+    def insert(self, transaction: Transaction, table: str) -> Row:
+        """Add a row to `table` within `transaction`."""
+        return transaction.insert(self._idl.tables[table])
+
+    def wait_until(self, done: Callable[[], bool], deadline: float) -> bool:
+        """Wait until `done()` or until the monotonic clock reads `deadline`; say if it is done."""
+        while True:
+            self._idl.run()
+            if done():
+                return True
+            if not self._block(deadline):
+                return False
+
+    def transact(
+        self, what: str, compose: Callable[[Transaction], None], timeout: float
+    ) -> tuple[bool, int | None]:
+        """Commit what `compose` writes; return (committed, the next_cfg it was given).
+
+        (False, None) means that nothing differed, and nothing was sent. `compose` is called
+        again when somebody else changed the database meanwhile. `what` is for the reader of
+        ``ovsdb-tool show-log``. Raises `Refused` after `timeout` seconds, or if the server rejects
+        the change; what `compose` raises passes through.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            transaction = ovs.db.idl.Transaction(self._idl)
+            transaction.add_comment(f"ovs-lwt: {what}")
+            seqno = self.seqno
+            try:
+                compose(transaction)
+                root = self.root()
+                if root is not None:
+                    # ovs-vswitchd copies next_cfg to cur_cfg when it has applied the change.
+                    root.increment("next_cfg")
+            except BaseException:
+                transaction.abort()
+                raise
+            status = self._commit(transaction, deadline)
+            if status == transaction.SUCCESS:
+                return True, int(transaction.get_increment_new_value())
+            if status == transaction.UNCHANGED:
+                return False, None
+            if status != transaction.TRY_AGAIN:
+                raise Refused(
+                    f"the database at {self._remote} rejected the change: {transaction.get_error()}"
+                )
+            if not self.wait_until(partial(self._moved_from, seqno), deadline):
+                raise Refused(_silent(self._remote, timeout))
+
+    def _moved_from(self, seqno: int) -> bool:
+        return self.connected and self.seqno != seqno
+
+    def _commit(self, transaction: Transaction, deadline: float) -> str:
+        status: str = transaction.commit()
+        while status == transaction.INCOMPLETE:
+            self._idl.run()
+            status = transaction.commit()
+            if status == transaction.INCOMPLETE and not self._block(deadline, transaction):
+                transaction.abort()
+                return str(transaction.TRY_AGAIN)
+        return status
+
+    def _block(self, deadline: float, transaction: Transaction | None = None) -> bool:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        poller = ovs.poller.Poller()
+        self._idl.wait(poller)
+        if transaction is not None:
+            transaction.wait(poller)
+        poller.timer_wait(max(1, int(left * 1000)))
+        poller.block()
+        return True
+
+
+def _silent(remote: str, timeout: float) -> str:
+    return (
+        f"ovsdb-server at {remote} did not answer within {timeout:g} s:"
+        " see whether it runs and is not overloaded (ovs-appctl -t ovsdb-server memory/show)"
+    )
+
+
+def _unreachable(remote: str, error: int) -> str:
+    if error in (EACCES, EPERM):
+        mend = "run this as root (sudo)"
+    elif error == EAFNOSUPPORT:
+        mend = "write it like unix:/var/run/openvswitch/db.sock or tcp:127.0.0.1:6640"
+    else:
+        mend = (
+            "start Open vSwitch (systemctl start openvswitch-switch),"
+            " or name its database with --ovsdb"
+        )
+    return f"no ovsdb-server at {remote} ({os.strerror(error)}): {mend}"
+
+
+def _fetch_schema(remote: str, deadline: float, timeout: float) -> Any:
+    """Ask the server for its own schema: another version's would name other columns."""
+    left = max(1, int((deadline - time.monotonic()) * 1000))
+    try:
+        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(remote), left)
+    except (ValueError, OSError) as mistake:
+        raise Refused(f"'{remote}' cannot be opened as an OVSDB address: {mistake}") from mistake
+    if error:
+        raise Refused(_unreachable(remote, error))
+    connection = ovs.jsonrpc.Connection(stream)
+    try:
+        request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
+        error = connection.send(request)
+        while not error:
+            connection.run()
+            error, reply = connection.recv()
+            if not error and reply.id == request.id:
+                if reply.type == ovs.jsonrpc.Message.T_REPLY:
+                    return reply.result
+                raise Refused(f"the server at {remote} has no database named {_DATABASE}")
+            if error == EAGAIN:
+                error = 0 if _readable(connection, deadline) else ETIMEDOUT
+    finally:
+        connection.close()
+    raise Refused(_silent(remote, timeout) if error == ETIMEDOUT else _unreachable(remote, error))
+
+
+def _readable(connection: Any, deadline: float) -> bool:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return False
+    poller = ovs.poller.Poller()
+    connection.wait(poller)
+    connection.recv_wait(poller)
+    poller.timer_wait(max(1, int(left * 1000)))
+    poller.block()
+    return True

@@ -1,0 +1,101 @@
+"""What the local switch should be, and what it says of its ports: values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final, Literal
+
+from ovs_lwt.mistakes import Refused
+
+DEFAULT_OVSDB: Final = "unix:/var/run/openvswitch/db.sock"
+DEFAULT_BRIDGE: Final = "br-lwt"
+DEFAULT_TUNNEL_PORT: Final = "vx-lwt"
+
+# IFNAMSIZ is 16 with the closing zero byte; '/' cannot stand in a file name, and OVS makes some.
+_NAME_LIMIT: Final = 15
+# The highest port number OpenFlow 1.0 leaves to physical ports, hence OVSDB's for ofport_request.
+HIGHEST_OFPORT: Final = 0xFEFF
+
+DatapathType = Literal["system", "netdev"]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchPlan:
+    """The local switch as it should be.
+
+    `local_vtep` is this host's VTEP address (IPv4 or IPv6), `udp_port` the VXLAN port,
+    `datapath_id` a number of 64 bits, not 0. `controller` is an OVSDB target such as
+    ``tcp:127.0.0.1:6653``; None means that the bridge has no controller of ours. `table_names`
+    are (OpenFlow table number, name). `datapath_type` "auto" takes the kernel's datapath where
+    the openvswitch module is there, else the userspace one; a bridge that exists keeps its own.
+
+    Raises `Refused` for names, addresses and numbers that no switch could have.
+    """
+
+    local_vtep: str
+    udp_port: int
+    datapath_id: int
+    controller: str | None = None
+    table_names: tuple[tuple[int, str], ...] = ()
+    bridge: str = DEFAULT_BRIDGE
+    tunnel_port: str = DEFAULT_TUNNEL_PORT
+    datapath_type: Literal["auto", "system", "netdev"] = "auto"
+
+    def __post_init__(self) -> None:
+        for what, name in (("bridge", self.bridge), ("tunnel port", self.tunnel_port)):
+            check_port_name(what, name)
+        if self.bridge == self.tunnel_port:
+            raise Refused(f"the bridge and its tunnel port are both called '{self.bridge}'")
+        try:
+            ip_address(self.local_vtep)
+        except ValueError:
+            raise Refused(f"'{self.local_vtep}' is not an IPv4 or IPv6 VTEP address") from None
+        if not 0 < self.udp_port < 1 << 16:
+            raise Refused(f"UDP port {self.udp_port} is not within 1..65535")
+        if not 0 < self.datapath_id < 1 << 64:
+            raise Refused(f"datapath id {self.datapath_id:#x} is not within 1..2^64-1")
+
+    @property
+    def datapath_id_text(self) -> str:
+        """The datapath id as OVSDB writes it: 16 hex digits."""
+        return f"{self.datapath_id:016x}"
+
+    @property
+    def tunnel_options(self) -> dict[str, str]:
+        """The VXLAN port's options: VNI and tunnel destination come from the flows."""
+        options = {
+            "key": "flow",
+            "remote_ip": "flow",
+            "local_ip": str(ip_address(self.local_vtep)),
+            "dst_port": str(self.udp_port),
+        }
+        if ip_address(self.local_vtep).version == 6:
+            # A receiver drops UDP over IPv6 without a checksum unless told otherwise (RFC 6935);
+            # over IPv4 whatever the port already says stays, the default being none (RFC 7348).
+            options["csum"] = "true"
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPort:
+    """A port of the bridge that the datapath knows (`ofport` > 0); not the tunnel port.
+
+    `claim` is the endpoint it says it is (``TENANT/NAME``), `marked` whether the kernel sets the
+    tenant's mark on what it receives, `error` what its ``external_ids:ovs-lwt-error`` says.
+    """
+
+    name: str
+    ofport: int
+    claim: str | None = None
+    marked: bool = False
+    error: str | None = None
+
+
+def check_port_name(what: str, name: str) -> None:
+    """Raise `Refused` if `name` cannot name a network device; `what` says whose name it is."""
+    unfit = not 0 < len(name.encode()) <= _NAME_LIMIT or name in (".", "..")
+    if unfit or "/" in name or any(character.isspace() for character in name):
+        raise Refused(
+            f"'{name}' cannot name a {what}: at most {_NAME_LIMIT} characters, no '/', no spaces"
+        )

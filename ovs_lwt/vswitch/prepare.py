@@ -1,0 +1,236 @@
+"""Make the database say what a `SwitchPlan` wants: first refuse, then write what differs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.vswitch.database import Database, Row, Transaction
+from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan
+
+# Marks the rows that are ours among rows without a name.
+_OWNER_KEY: Final = "ovs-lwt"
+_CONTROLLER_ROW: Final = "controller"
+_TABLE_ROW: Final = "table"
+
+_VXLAN_UDP_PORT: Final = "4789"  # what OVS takes where dst_port is not set
+_MODULE: Final = "openvswitch"
+
+# Probes and back-off in ms, rates in packets a second. A large bundle keeps ovs-vswitchd's main
+# thread busy for seconds: with the default probe of 5 s it would then hang up on its controller.
+# The rate limits what one switch can ask of the app that answers neighbour solicitations.
+_CONTROLLER: Final = {
+    "connection_mode": ["out-of-band"],
+    "inactivity_probe": [60_000],
+    "max_backoff": [1_000],
+    "controller_rate_limit": [1_000],
+    "controller_burst_limit": [250],
+}
+# Bundles need 1.4, inserting a group's buckets 1.5.
+_PROTOCOLS: Final = frozenset({"OpenFlow14", "OpenFlow15"})
+
+
+def kernel_datapath() -> bool:
+    """Say whether this machine has the kernel datapath, loading its module if it can."""
+    if Path("/sys/module", _MODULE).exists():
+        return True
+    try:
+        loaded = subprocess.run(
+            ["modprobe", "-q", _MODULE],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return False
+    # A module built into the kernel may have no folder under /sys/module; modprobe knows it.
+    return loaded.returncode == 0
+
+
+def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
+    """Raise `Refused` if the plan would take over, or run into, something that is not ours."""
+    bridge = database.named("Bridge", plan.bridge)
+    if bridge is None:
+        taken = database.named("Port", plan.bridge) or database.named("Interface", plan.bridge)
+        if taken is not None:
+            raise Refused(
+                f"'{plan.bridge}' is a port{_of_bridge(database, plan.bridge)}, not a bridge:"
+                f" choose another --bridge, or remove it (ovs-vsctl del-port {plan.bridge})"
+            )
+    elif plan.datapath_type not in ("auto", datapath_type_of(bridge)):
+        raise Refused(
+            f"bridge '{plan.bridge}' exists with datapath_type={datapath_type_of(bridge)}, not"
+            f" {plan.datapath_type}: remove it (ovs-vsctl del-br {plan.bridge}) or keep its type"
+        )
+    _refuse_tunnel_conflicts(database, plan)
+    for other in database.rows("Bridge"):
+        if other.name != plan.bridge and other.datapath_id == [plan.datapath_id_text]:
+            raise Refused(
+                f"bridge '{other.name}' already has datapath id {plan.datapath_id_text}:"
+                " give this host another datapath_id in the overlay"
+            )
+
+
+def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan) -> None:
+    interface = database.named("Interface", plan.tunnel_port)
+    port = database.named("Port", plan.tunnel_port)
+    owner = bridge_of(database, plan.tunnel_port)
+    if interface is None and port is not None:
+        raise Refused(
+            f"'{plan.tunnel_port}' is a bond{_of_bridge(database, plan.tunnel_port)}:"
+            f" remove it (ovs-vsctl del-port {plan.tunnel_port})"
+        )
+    if interface is not None:
+        where = _of_bridge(database, plan.tunnel_port)
+        mend = f"remove it (ovs-vsctl del-port {plan.tunnel_port})"
+        if interface.type != "vxlan":
+            kind = interface.type or "system"
+            raise Refused(
+                f"port '{plan.tunnel_port}'{where} has type {kind}, the shared tunnel port must"
+                f" be vxlan: {mend}"
+            )
+        if owner is None or owner.name != plan.bridge or port is None:
+            raise Refused(
+                f"port '{plan.tunnel_port}' belongs to another{where or ' bridge'}, not to"
+                f" '{plan.bridge}': {mend}"
+            )
+    for other in database.rows("Interface"):
+        if other.type != "vxlan" or other.name == plan.tunnel_port:
+            continue
+        if other.options.get("dst_port", _VXLAN_UDP_PORT) == str(plan.udp_port):
+            raise Refused(
+                f"VXLAN port '{other.name}'{_of_bridge(database, other.name)} already uses UDP"
+                f" port {plan.udp_port}: remove it (ovs-vsctl del-port {other.name}) or choose"
+                " another underlay.udp_port"
+            )
+
+
+def write_plan(
+    database: Database, transaction: Transaction, plan: SwitchPlan, datapath_type: DatapathType
+) -> None:
+    """Write the plan into `transaction`, only where the rows differ.
+
+    `datapath_type` is for a bridge that does not exist yet.
+    """
+    bridge = database.named("Bridge", plan.bridge)
+    if bridge is None:
+        bridge = database.insert(transaction, "Bridge")
+        bridge.name = plan.bridge
+        bridge.datapath_type = datapath_type
+        root = database.root()
+        if root is None:
+            raise Refused("the database lost its Open_vSwitch row: run ovs-vsctl --no-wait init")
+        root.addvalue("bridges", bridge)
+        add_port_rows(database, transaction, bridge, plan.bridge, "internal")
+    assign(bridge, "fail_mode", ["secure"])
+    assign_key(bridge, "other_config", "datapath-id", plan.datapath_id_text)
+    spoken = set(getattr(bridge, "protocols", None) or ())
+    if spoken and not spoken >= _PROTOCOLS:
+        # No protocols at all means all of them.
+        bridge.protocols = sorted(spoken | _PROTOCOLS)
+    _write_tunnel(database, transaction, bridge, plan)
+    _write_controller(database, transaction, bridge, plan.controller)
+    _write_table_names(database, transaction, bridge, dict(plan.table_names))
+
+
+def _write_tunnel(
+    database: Database, transaction: Transaction, bridge: Row, plan: SwitchPlan
+) -> None:
+    tunnel = database.named("Interface", plan.tunnel_port)
+    if tunnel is None:
+        tunnel = add_port_rows(database, transaction, bridge, plan.tunnel_port, "vxlan")
+    for key, value in plan.tunnel_options.items():
+        assign_key(tunnel, "options", key, value)
+    if plan.udp_port <= HIGHEST_OFPORT:
+        # A number that a reader of the flows recognises.
+        assign(tunnel, "ofport_request", [plan.udp_port])
+
+
+def _write_controller(
+    database: Database, transaction: Transaction, bridge: Row, target: str | None
+) -> None:
+    rows = list(getattr(bridge, "controller", None) or ())
+    ours = [row for row in rows if row.external_ids.get(_OWNER_KEY) == _CONTROLLER_ROW]
+    keep = next((row for row in rows if row.target == target), None) or next(iter(ours), None)
+    if target is None:
+        keep = None
+    elif keep is None:
+        keep = database.insert(transaction, "Controller")
+        keep.target = target
+        bridge.addvalue("controller", keep)
+    for stale in ours:
+        if stale is not keep:
+            bridge.delvalue("controller", stale)
+    if keep is not None and target is not None:
+        assign(keep, "target", target)
+        assign_key(keep, "external_ids", _OWNER_KEY, _CONTROLLER_ROW)
+        for column, value in _CONTROLLER.items():
+            assign(keep, column, value)
+
+
+def _write_table_names(
+    database: Database, transaction: Transaction, bridge: Row, names: dict[int, str]
+) -> None:
+    rows: dict[int, Row] = dict(getattr(bridge, "flow_tables", None) or {})
+    for number, name in names.items():
+        row = rows.get(number)
+        if row is None:
+            row = database.insert(transaction, "Flow_Table")
+            assign_key(row, "external_ids", _OWNER_KEY, _TABLE_ROW)
+            bridge.setkey("flow_tables", number, row)
+        assign(row, "name", [name])
+    for number, row in rows.items():
+        # A pipeline of an earlier version named more tables: two of one name print as none.
+        if number not in names and row.external_ids.get(_OWNER_KEY) == _TABLE_ROW:
+            bridge.delkey("flow_tables", number)
+
+
+def add_port_rows(
+    database: Database, transaction: Transaction, bridge: Row, name: str, kind: str
+) -> Row:
+    """Insert a Port with one Interface of type `kind` into `bridge`; return the Interface."""
+    interface = database.insert(transaction, "Interface")
+    interface.name = name
+    interface.type = kind
+    port = database.insert(transaction, "Port")
+    port.name = name
+    port.interfaces = [interface]
+    bridge.addvalue("ports", port)
+    return interface
+
+
+def bridge_of(database: Database, interface: str) -> Row | None:
+    """Return the bridge that has a port or interface called `interface`, or None."""
+    for bridge in database.rows("Bridge"):
+        for port in bridge.ports:
+            if port.name == interface or any(row.name == interface for row in port.interfaces):
+                return bridge
+    return None
+
+
+def datapath_type_of(bridge: Row) -> DatapathType:
+    """Return the datapath type of a Bridge row; OVSDB also writes "system" as nothing."""
+    return "netdev" if bridge.datapath_type == "netdev" else "system"
+
+
+def assign(row: Row, column: str, value: Any) -> None:
+    """Write `column` of `row` unless it already holds `value`."""
+    # A row inserted in this very transaction has no attribute yet.
+    if getattr(row, column, None) != value:
+        setattr(row, column, value)
+
+
+def assign_key(row: Row, column: str, key: str, value: str) -> None:
+    """Write one key of a map column unless it already holds `value`; other keys stay.
+
+    A mutation of that key alone, so that whoever writes another key meanwhile loses nothing.
+    """
+    if (getattr(row, column, None) or {}).get(key) != value:
+        row.setkey(column, key, value)
+
+
+def _of_bridge(database: Database, interface: str) -> str:
+    owner = bridge_of(database, interface)
+    return f" of bridge '{owner.name}'" if owner is not None else ""

@@ -1,0 +1,357 @@
+"""The local switch: prepared once, then watched by an agent that polls it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ovs_lwt.claims import ERROR_KEY, KERNEL_MARKINGS, MARKING_KEY, claimed_endpoint
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.vswitch.database import Database, Row, Transaction
+from ovs_lwt.vswitch.plan import (
+    DEFAULT_BRIDGE,
+    DEFAULT_OVSDB,
+    DEFAULT_TUNNEL_PORT,
+    DatapathType,
+    LocalPort,
+    SwitchPlan,
+    check_port_name,
+)
+from ovs_lwt.vswitch.prepare import (
+    add_port_rows,
+    assign,
+    assign_key,
+    bridge_of,
+    datapath_type_of,
+    kernel_datapath,
+    refuse_conflicts,
+    write_plan,
+)
+
+_LOG = logging.getLogger(__name__)
+
+# An agent's loop may stand still this long (s) for its remarks on ports; the rest comes later.
+_REMARK_TIMEOUT: Final = 1.0
+# What ovs-vswitchd found out while applying a change may follow its cur_cfg by this much (s).
+_SETTLE: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What `run` compares: everything an agent asks of the switch."""
+
+    connected: bool = False
+    datapath_id: int | None = None
+    datapath_type: DatapathType = "system"
+    tunnel_ofport: int | None = None
+    ports: tuple[LocalPort, ...] = ()
+
+
+class LocalSwitch:
+    """One bridge of one OVSDB server, kept in step by `run`.
+
+    `remote` is the server's address (``unix:PATH``, ``tcp:ADDR:PORT``), `timeout` how many
+    seconds it may take to answer, and ovs-vswitchd to apply a change. Raises `Refused` if
+    nobody answers. Later losses of the connection heal by themselves: see `connected`. To be
+    used from one thread, native or green.
+    """
+
+    def __init__(
+        self,
+        remote: str = DEFAULT_OVSDB,
+        bridge: str = DEFAULT_BRIDGE,
+        *,
+        tunnel_port: str = DEFAULT_TUNNEL_PORT,
+        timeout: float = 10.0,
+    ) -> None:
+        self.remote = remote
+        self.bridge = bridge
+        self._tunnel_port = tunnel_port
+        self._timeout = timeout
+        self._database = Database(remote, timeout)
+        self._seqno = -1
+        self._now = _Seen()
+        self._reported = _Seen()
+        self._refresh()
+
+    def __enter__(self) -> LocalSwitch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection. The switch stays as it is."""
+        self._database.close()
+
+    # Preparing
+
+    def prepare(self, plan: SwitchPlan) -> None:
+        """Make the switch what `plan` says; commit nothing if it already is.
+
+        Returns when ovs-vswitchd has applied it and the tunnel port works. Raises `Refused`, with
+        nothing touched, if something else is in the way; and, after the fact, if ovs-vswitchd
+        does not run or cannot do it. Settings of others on the same rows stay.
+        """
+        if plan.bridge != self.bridge:
+            raise ValueError(f"a plan for bridge {plan.bridge} given to {self.bridge}")
+        self._tunnel_port = plan.tunnel_port
+        self._database.run()
+        datapath_type = self._choose_datapath(plan)
+
+        def compose(transaction: Transaction) -> None:
+            # Within the transaction: composed anew, it must also be judged anew.
+            refuse_conflicts(self._database, plan)
+            write_plan(self._database, transaction, plan, datapath_type)
+
+        what = f"prepare bridge {plan.bridge}"
+        committed, config = self._database.transact(what, compose, self._timeout)
+        self._await_applied(config)
+        self._await_ofport(plan.tunnel_port, fresh=committed)
+
+    def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
+        bridge = self._database.named("Bridge", plan.bridge)
+        if bridge is not None:
+            return datapath_type_of(bridge)
+        if plan.datapath_type == "netdev":
+            return "netdev"
+        if kernel_datapath():
+            return "system"
+        if plan.datapath_type == "system":
+            raise Refused(
+                "this kernel has no openvswitch module: install it (modprobe openvswitch must"
+                " succeed) or use the userspace datapath (datapath type netdev)"
+            )
+        return "netdev"
+
+    # Watching
+
+    def run(self) -> bool:
+        """Take in what changed; return True if something an agent would ask for did.
+
+        Never blocks, and sends nothing: call it as often as once in 100 ms.
+        """
+        self._database.run()
+        self._refresh()
+        changed = self._now != self._reported
+        self._reported = self._now
+        return changed
+
+    @property
+    def connected(self) -> bool:
+        """Whether ovsdb-server answers. If not, everything else is as it was last seen."""
+        return self._database.connected
+
+    def ports(self) -> tuple[LocalPort, ...]:
+        """Return the bridge's ports that the datapath knows, by name; not the tunnel port."""
+        return self._now.ports
+
+    def tunnel_ofport(self) -> int | None:
+        """Return the OpenFlow number of the shared VXLAN port; None while it has none."""
+        return self._now.tunnel_ofport
+
+    def bridge_datapath_id(self) -> int | None:
+        """Return the datapath id in effect; None while there is no bridge."""
+        return self._now.datapath_id
+
+    def datapath_type(self) -> DatapathType:
+        """Return "system" (the kernel's) or "netdev" (userspace); raise `Refused` for no bridge."""
+        return datapath_type_of(self._bridge_row())
+
+    def claim_of(self, name: str) -> str | None:
+        """Return the endpoint that port `name` of the bridge claims, known to the datapath or not.
+
+        None if it claims none, or if there is no such port.
+        """
+        self._database.run()
+        interface = self._interface(name)
+        return None if interface is None else claimed_endpoint(interface.external_ids)
+
+    def _refresh(self) -> None:
+        connected = self._database.connected
+        if self._database.seqno == self._seqno and connected == self._now.connected:
+            return
+        self._seqno = self._database.seqno
+        bridge = self._database.named("Bridge", self.bridge)
+        if bridge is None:
+            self._now = _Seen(connected)
+            return
+        ports: list[LocalPort] = []
+        tunnel_ofport = None
+        for interface in (row for port in bridge.ports for row in port.interfaces):
+            ofport = next(iter(interface.ofport), 0)
+            if ofport <= 0 or interface.name == self.bridge:
+                continue
+            if interface.name == self._tunnel_port:
+                tunnel_ofport = ofport
+            else:
+                ports.append(_local_port(interface, ofport))
+        ports.sort(key=lambda port: port.name)
+        datapath_id = next(iter(bridge.datapath_id), None)
+        self._now = _Seen(
+            connected,
+            None if datapath_id is None else int(datapath_id, 16),
+            datapath_type_of(bridge),
+            tunnel_ofport,
+            tuple(ports),
+        )
+
+    # Writing about ports
+
+    def report_errors(self, errors: Mapping[str, str]) -> None:
+        """Say on each port named in `errors` what is wrong with it, and on no other port.
+
+        Writes ``external_ids:ovs-lwt-error``, only where it differs. Waits a second at most: what
+        did not get through (the server is away) is logged, and said by the next call.
+        """
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                error = errors.get(interface.name)
+                if error is not None:
+                    assign_key(interface, "external_ids", ERROR_KEY, error)
+                elif ERROR_KEY in interface.external_ids:
+                    interface.delkey("external_ids", ERROR_KEY)
+
+        if not self.connected:
+            return
+        try:
+            self._database.transact("say what is wrong with ports", compose, _REMARK_TIMEOUT)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: port errors are not written yet: %s", self.bridge, refusal)
+
+    def add_port(
+        self,
+        name: str,
+        external_ids: Mapping[str, str],
+        type: str = "",
+        mtu_request: int | None = None,
+    ) -> None:
+        """Add port `name` to the bridge with these `external_ids`; mend it if it is there.
+
+        `type` is the Interface's type ("" for a device of this machine), `mtu_request` in bytes.
+        Other keys stay. Returns when the datapath has the port. Raises `Refused` if the name is
+        taken by another bridge or type, or if ovs-vswitchd cannot add the port (then the row
+        stays, with its error: see `del_port`).
+        """
+        check_port_name("port", name)
+
+        def compose(transaction: Transaction) -> None:
+            bridge = self._bridge_row()
+            owner = bridge_of(self._database, name)
+            if name in (self.bridge, self._tunnel_port) or (
+                owner is not None and owner.name != self.bridge
+            ):
+                where = self.bridge if owner is None else owner.name
+                raise Refused(f"'{name}' is already in use on bridge '{where}': name another port")
+            interface = self._interface(name)
+            if interface is None:
+                interface = add_port_rows(self._database, transaction, bridge, name, type)
+            elif interface.type != type:
+                raise Refused(
+                    f"port '{name}' of bridge '{self.bridge}' has type"
+                    f" {interface.type or 'system'}, not {type or 'system'}: remove it"
+                    f" (ovs-vsctl del-port {name})"
+                )
+            for key, value in external_ids.items():
+                assign_key(interface, "external_ids", key, value)
+            if mtu_request is not None:
+                assign(interface, "mtu_request", [mtu_request])
+
+        self._database.run()
+        committed, config = self._database.transact(f"add port {name}", compose, self._timeout)
+        self._await_applied(config)
+        self._await_ofport(name, fresh=committed)
+
+    def del_port(self, name: str) -> bool:
+        """Remove port `name` from the bridge; return False if it was not there.
+
+        Returns when ovs-vswitchd has let go of it: a port of the same name added before that
+        would keep the old device's sockets. One that does not run holds nothing. Raises `Refused`
+        for the bridge's own two ports.
+        """
+        if name in (self.bridge, self._tunnel_port):
+            raise Refused(f"'{name}' carries the overlay on bridge '{self.bridge}': it stays")
+
+        def compose(_: Transaction) -> None:
+            bridge = self._database.named("Bridge", self.bridge)
+            if bridge is not None:
+                for port in bridge.ports:
+                    if port.name == name:
+                        bridge.delvalue("ports", port)
+
+        self._database.run()
+        what = f"remove port {name}"
+        committed, config = self._database.transact(what, compose, self._timeout)
+        if committed:
+            self._applied(config)
+            self._refresh()
+        return committed
+
+    # Rows and waiting
+
+    def _bridge_row(self) -> Row:
+        bridge = self._database.named("Bridge", self.bridge)
+        if bridge is None:
+            raise Refused(
+                f"there is no bridge '{self.bridge}' at {self.remote}: start `ovs-lwt run` on this"
+                " host first, or name its bridge with --bridge"
+            )
+        return bridge
+
+    def _interfaces(self) -> list[Any]:
+        bridge = self._database.named("Bridge", self.bridge)
+        ports = () if bridge is None else bridge.ports
+        return [interface for port in ports for interface in port.interfaces]
+
+    def _interface(self, name: str) -> Row | None:
+        return next((row for row in self._interfaces() if row.name == name), None)
+
+    def _applied(self, config: int | None) -> bool:
+        """Wait until ovs-vswitchd has applied `config`; None: whatever was asked of it so far."""
+
+        def applied() -> bool:
+            root = self._database.root()
+            return root is not None and root.cur_cfg >= (config or root.next_cfg)
+
+        return self._database.wait_until(applied, time.monotonic() + self._timeout)
+
+    def _await_applied(self, config: int | None) -> None:
+        if not self._applied(config):
+            raise Refused(
+                f"ovs-vswitchd did not take up the change within {self._timeout:g} s: see whether"
+                " it runs (systemctl status ovs-vswitchd) and what its log says"
+            )
+
+    def _await_ofport(self, name: str, *, fresh: bool) -> None:
+        """Wait until port `name` works; `fresh`: what its row says is from this very change."""
+        deadline = time.monotonic() + (_SETTLE if fresh else self._timeout)
+
+        def error() -> str | None:
+            interface = self._interface(name)
+            return None if interface is None else next(iter(interface.error), None)
+
+        def works() -> bool:
+            interface = self._interface(name)
+            return interface is not None and next(iter(interface.ofport), 0) > 0
+
+        # An old error may be about to go: ovs-vswitchd looks again when devices come and go.
+        self._database.wait_until(lambda: works() or (fresh and error() is not None), deadline)
+        if not works():
+            reason = error() or f"ovs-vswitchd could not set up bridge '{self.bridge}'; see its log"
+            raise Refused(f"port '{name}' of bridge '{self.bridge}' does not work: {reason}")
+        self._refresh()
+
+
+def _local_port(interface: Row, ofport: int) -> LocalPort:
+    external_ids: dict[str, str] = interface.external_ids
+    return LocalPort(
+        name=interface.name,
+        ofport=ofport,
+        claim=claimed_endpoint(external_ids),
+        marked=external_ids.get(MARKING_KEY) in KERNEL_MARKINGS,
+        error=external_ids.get(ERROR_KEY),
+    )
