@@ -1,0 +1,79 @@
+"""Print what a host's switch should hold, in ovs-ofctl syntax: the same rows that are stamped, as
+text.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+import numpy as np
+import pyarrow as pa
+
+from ovs_lwt.backends import words
+from ovs_lwt.backends.openflow import program
+from ovs_lwt.backends.openflow.pipeline import pipeline
+from ovs_lwt.backends.openflow.rows import Scope
+from ovs_lwt.backends.openflow.slots import KINDS
+from ovs_lwt.stencil import Column, Columns
+from ovs_lwt.view import View
+
+Names = Mapping[int, str]
+"""OpenFlow port -> what to print in its place; ports without a name are printed as numbers."""
+
+_PORTS = frozenset({"port", "tunnel"})
+
+
+def write_flows(view: View, names: Names, out: TextIO) -> None:
+    """Print every flow, table by table, the reason for each before it."""
+    found: dict[int, list[tuple[str, pa.StringArray]]] = {}
+    for rows in program.flow_rows(Scope.everything(view)):
+        template = pipeline().flows[rows.entry]
+        if rows.count:
+            columns = {**rows.columns, "cookie": template.cookies(rows.columns)}
+            lines = _fill("cookie={cookie} " + template.text, rows.count, columns, names)
+            found.setdefault(template.table, []).append((template.entry.why, lines))
+    for number, name in pipeline().tables:
+        out.write(f"# table {number}: {name}\n")
+        for why, lines in found.get(number, []):
+            _write_comment(why, out)
+            words.write(lines, out)
+        out.write("\n")
+
+
+def write_groups(view: View, names: Names, out: TextIO) -> None:
+    """Print every group, one a line."""
+    out.write("# groups\n")
+    for buckets in program.group_buckets(Scope.everything(view)):
+        template = pipeline().groups[buckets.entry]
+        head = template.head.format_map({buckets_slot(template.entry.slots): buckets.group})
+        each = _fill("bucket=actions=" + template.bucket, buckets.count, buckets.columns, names)
+        out.write(",".join([head, *each.to_pylist()]) + "\n")
+
+
+def buckets_slot(slots: tuple[str, ...]) -> str:
+    """The slot of a group's entry that is its number: by custom the first."""
+    return slots[0]
+
+
+def _fill(text: str, count: int, columns: Columns, names: Names) -> pa.StringArray:
+    """`count` lines of text with the columns' words in the slots."""
+    return words.fill(text, count, lambda slot: _words(slot, columns[slot], names))
+
+
+def _words(slot: str, column: Column, names: Names) -> pa.StringArray:
+    if slot in _PORTS and names:
+        numbers, which = np.unique(column, return_inverse=True)
+        known = pa.array([names.get(int(number), str(number)) for number in numbers])
+        return known.take(pa.array(which.ravel()))
+    return KINDS[slot].words(column)
+
+
+def _write_comment(why: str, out: TextIO) -> None:
+    for line in _wrapped(why):
+        out.write(f"# {line}\n")
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    yield from textwrap.wrap(" ".join(text.split()), 110)

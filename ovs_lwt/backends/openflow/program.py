@@ -1,0 +1,110 @@
+"""All that one host's switch should hold: every flow and group, stamped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovs_lwt.backends.openflow import encode, rows, wire
+from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
+from ovs_lwt.backends.openflow.rows import Buckets, Rows, Scope
+from ovs_lwt.backends.openflow.wire import GROUP_MOD_BODY
+from ovs_lwt.delta import Block
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.view import View
+
+_MESSAGE_LIMIT = 0xFFFF  # the length field of ofp_header has 16 bits
+_ENVELOPE = wire.INNER + 64  # what a bundle adds around a group, with room to spare
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowBlock:
+    """The flows of one template: their rows, and the messages that add them."""
+
+    template: FlowTemplate
+    rows: Rows
+    block: Block
+
+    def line(self, row: int) -> str:
+        """One of the flows in ovs-ofctl syntax."""
+        return self.template.line(
+            {name: _value(column, row) for name, column in self.rows.columns.items()}
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """Flows and groups of a host, or of some of its tenants.
+
+    groups: group id -> type and buckets as OpenFlow 1.4 encodes them (see wire.GROUP_MOD_BODY)
+    """
+
+    flows: tuple[FlowBlock, ...]
+    groups: Mapping[int, bytes]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The flows as blocks to compare."""
+        return [flow.block for flow in self.flows]
+
+    @property
+    def flow_count(self) -> int:
+        """How many flows these are."""
+        return sum(len(flow.block) for flow in self.flows)
+
+
+def full(view: View) -> Program:
+    """Everything the host needs."""
+    return part(Scope.everything(view))
+
+
+def part(scope: Scope) -> Program:
+    """What the tenants in the scope need, and all that is no tenant's: flows, lists of VTEPs."""
+    return Program(
+        tuple(_stamp(found) for found in flow_rows(scope) if found.count),
+        {found.group: _group(found) for found in group_buckets(scope)},
+    )
+
+
+def flow_rows(scope: Scope) -> Iterator[Rows]:
+    """The rows of every flow."""
+    constants = (
+        (id_, flow.entry.slots)
+        for id_, flow in pipeline().flows.items()
+        if set(flow.entry.slots) <= {"tunnel"}
+    )
+    yield from rows.shared_rows(scope.view, constants)
+    yield from rows.tenant_rows(scope)
+
+
+def group_buckets(scope: Scope) -> Iterable[Buckets]:
+    """The buckets of every group."""
+    yield from rows.local_floods(scope)
+    yield from rows.remote_floods(scope.view)
+
+
+def _stamp(found: Rows) -> FlowBlock:
+    template = pipeline().flows[found.entry]
+    columns = {**found.columns, "cookie": template.cookies(found.columns)}
+    named = Rows(found.entry, found.count, columns)
+    return FlowBlock(
+        template, named, wire.flow_mod_block(template.message.stamp(found.count, columns))
+    )
+
+
+def _group(found: Buckets) -> bytes:
+    head = encode.encoded(encode.group_mod("ADD", found.group, []), 0)[GROUP_MOD_BODY:]
+    body = head + pipeline().groups[found.entry].message.stamp(found.count, found.columns).tobytes()
+    if len(body) + _ENVELOPE > _MESSAGE_LIMIT:
+        raise Refused(
+            f"group {found.group} would have {found.count} members, {len(body)} bytes: an OpenFlow"
+            f" message holds {_MESSAGE_LIMIT}. Spread the tenant over fewer hosts."
+        )
+    return body
+
+
+def _value(column: np.typing.NDArray[np.generic], row: int) -> int:
+    value = column[row if len(column) > 1 else 0]
+    return int.from_bytes(value.tobytes(), "big") if value.ndim else int(value)

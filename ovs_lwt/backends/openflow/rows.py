@@ -1,0 +1,317 @@
+"""From a host's view to the rows of every flow and group: which values stand in the slots of
+`flows/`.
+
+One function per table of the pipeline. They only select and join columns; nothing here does I/O,
+and nothing loops
+over endpoints. A scope narrows the rows to some tenants, so that a change costs what it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_lwt.stencil import Bytes, Column, Columns
+from ovs_lwt.topology import U32, U64, Flags
+from ovs_lwt.view import Indices, View
+
+_T = TypeVar("_T", bound=np.generic)
+
+SHARED_LIST = 1_000_000_000
+"""Group number of a list of VTEPs, less the lowest VNI of the tenants that share it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of one entry of `flows/` ("forward.remote_endpoint"): n values for each of its
+    slots.
+    """
+
+    entry: str
+    count: int
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buckets:
+    """The buckets of one group ("remote_flood")."""
+
+    entry: str
+    group: int
+    count: int
+    columns: Columns
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """A view, and the tenants (bool[T], by index) whose rows are wanted."""
+
+    view: View
+    wanted: Flags
+
+    @classmethod
+    def everything(cls, view: View) -> Scope:
+        """All that the host needs."""
+        return cls(view, view.here)
+
+    @classmethod
+    def of(cls, view: View, vnis: Iterable[int]) -> Scope:
+        """Only these tenants; those that are not in the view have no rows."""
+        return cls(
+            view, view.here & np.isin(view.topology.tenants.vni, np.fromiter(vnis, np.uint32))
+        )
+
+    @cached_property
+    def tenants(self) -> Indices:
+        """The tenants wanted."""
+        return np.flatnonzero(self.wanted)
+
+    @cached_property
+    def vni(self) -> U32:
+        """uint32[T], by tenant index."""
+        return self.view.topology.tenants.vni
+
+    @cached_property
+    def remote(self) -> Indices:
+        """Their endpoints on other hosts."""
+        endpoints = self.view.topology.endpoints
+        return np.flatnonzero(self.wanted[endpoints.tenant] & (endpoints.vtep != self.view.host))
+
+    @cached_property
+    def ports(self) -> Indices:
+        """Their ports on this host, as indices into the view's ports."""
+        return np.flatnonzero(
+            self.wanted[self.view.topology.endpoints.tenant[self.view.ports.endpoint]]
+        )
+
+    @cached_property
+    def owned4(self) -> tuple[Indices, U32]:
+        """Their IPv4 addresses: (endpoint, address), ascending by endpoint."""
+        addresses = self.view.topology.addresses4
+        wanted = self.wanted[self.view.topology.endpoints.tenant[addresses.endpoint]]
+        return addresses.endpoint[wanted].astype(np.intp), addresses.ip[wanted]
+
+    @cached_property
+    def owned6(self) -> tuple[Indices, Bytes]:
+        """Their IPv6 addresses: (endpoint, address), ascending by endpoint.
+
+        An endpoint with an IPv6 address has its link-local one too, unless another of its tenant
+        lists that one.
+        """
+        topology = self.view.topology
+        addresses = topology.addresses6
+        wanted = self.wanted[topology.endpoints.tenant[addresses.endpoint]]
+        listed, ip = addresses.endpoint[wanted].astype(np.intp), addresses.ip[wanted]
+        dual = np.unique(listed)
+        owner = np.concatenate([listed, dual])
+        every = np.concatenate([ip, link_local(topology.endpoints.mac[dual])])
+        key = np.concatenate(
+            [topology.endpoints.tenant[owner].astype(">u4").view(np.uint8).reshape(-1, 4), every],
+            axis=1,
+        )
+        _, first = np.unique(np.ascontiguousarray(key).view("V20").ravel(), return_index=True)
+        first = first[np.argsort(owner[first], kind="stable")]
+        return owner[first], every[first]
+
+
+def link_local(mac: U64) -> Bytes:
+    """The link-local addresses that follow from these MACs (RFC 4291, appendix A): uint8[n, 16]."""
+    octets = mac.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
+    address = np.zeros((len(mac), 16), np.uint8)
+    address[:, 0:2] = 0xFE, 0x80
+    address[:, 8:11] = octets[:, 0:3]
+    address[:, 8] ^= 0x02
+    address[:, 11:13] = 0xFF, 0xFE
+    address[:, 13:16] = octets[:, 3:6]
+    return address
+
+
+def tenant_rows(scope: Scope) -> Iterator[Rows]:
+    """The flows of the tenants in the scope."""
+    yield from _classify(scope)
+    yield from _security(scope)
+    yield from _respond(scope)
+    yield from _forward(scope)
+    yield from _bum(scope)
+
+
+def shared_rows(view: View, constants: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Rows]:
+    """The flows that are no tenant's. constants: (entry, slots) of those that have one row on every
+    host.
+    """
+    for entry, slots in constants:
+        yield Rows(entry, 1, _all(view, *slots))
+    tenants = view.topology.tenants
+    renamed = view.here & (tenants.mark != tenants.vni)
+    nobodys = tenants.vni[renamed & ~np.isin(tenants.vni, tenants.mark[view.here])]
+    yield Rows("classify.not_a_mark", len(nobodys), {"vni": nobodys})
+    vteps, peers = view.topology.vteps, view.peers
+    four, six = peers[vteps.family[peers] == 4], peers[vteps.family[peers] == 6]
+    yield Rows("peer.known_vtep", len(four), {"vtep": vteps.ipv4[four]})
+    yield Rows("peer.known_vtep6", len(six), {"vtep6": vteps.ipv6[six]})
+
+
+def local_floods(scope: Scope) -> Iterator[Buckets]:
+    """The tenants' own groups: the ports of their guests here."""
+    ports, tenants = scope.view.ports, scope.view.topology.tenants
+    tenant = scope.view.topology.endpoints.tenant[ports.endpoint[scope.ports]]
+    edges = np.searchsorted(tenant, [scope.tenants, scope.tenants + 1])
+    for index, low, high in zip(scope.tenants.tolist(), *edges.tolist(), strict=True):
+        columns = {"mark": tenants.mark[[index]], "port": ports.port[scope.ports[low:high]]}
+        yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
+
+
+def remote_floods(view: View) -> Iterator[Buckets]:
+    """The lists of VTEPs, each once."""
+    vteps, tunnel = view.topology.vteps, _all(view, "tunnel")
+    six = vteps.family[view.host] == 6
+    for owner, members in view.flood_lists.members.items():
+        group = SHARED_LIST + int(view.topology.tenants.vni[owner])
+        if six:
+            yield Buckets(
+                "remote_flood6", group, len(members), {"vtep6": vteps.ipv6[members]} | tunnel
+            )
+        else:
+            yield Buckets(
+                "remote_flood", group, len(members), {"vtep": vteps.ipv4[members]} | tunnel
+            )
+
+
+def remote_flood_of(view: View) -> U32:
+    """uint32[T]: the group of the VTEPs of every tenant."""
+    return (view.topology.tenants.vni[view.flood_lists.owner] + SHARED_LIST).astype(np.uint32)
+
+
+def _all(view: View, *slots: str) -> dict[str, Column]:
+    """Values that are the same in every row on this host."""
+    return {slot: np.array([{"tunnel": view.tunnel}[slot]], np.uint32) for slot in slots}
+
+
+def _classify(scope: Scope) -> Iterator[Rows]:
+    tenants, vni = scope.view.topology.tenants, scope.vni[scope.tenants]
+    yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | _all(scope.view, "tunnel"))
+    renamed = scope.tenants[tenants.mark[scope.tenants] != vni]
+    yield Rows(
+        "classify.from_mark",
+        len(renamed),
+        {"mark": tenants.mark[renamed], "vni": scope.vni[renamed]},
+    )
+    by_port = scope.ports[~scope.view.ports.marked[scope.ports]]
+    columns = _port_columns(scope, by_port)
+    yield Rows("classify.from_port", len(by_port), columns)
+
+
+def _security(scope: Scope) -> Iterator[Rows]:
+    endpoints, ports = scope.view.topology.endpoints, scope.view.ports
+    trusted = endpoints.spoofing[ports.endpoint[scope.ports]]
+    yield _port_rows(scope, "trusted", scope.ports[trusted])
+    held = scope.ports[~trusted]
+    has4, has6 = _has_address(scope, scope.owned4[0]), _has_address(scope, scope.owned6[0])
+    four, six = has4[ports.endpoint[held]], has6[ports.endpoint[held]]
+    yield _port_rows(scope, "mac_only", held[~four & ~six])
+    for entry in ("arp_probe", "dhcp"):
+        yield _port_rows(scope, entry, held[four])
+    for entry in ("duplicate_detection", "router_solicitation", "listener_report"):
+        yield _port_rows(scope, entry, held[six])
+    yield _port_rows(scope, "other_protocols", held[four | six])
+    port, ip = _join(ports.endpoint[held], *scope.owned4)
+    for entry in ("arp", "ipv4"):
+        yield _port_rows(scope, entry, held[port], ip=ip)
+    port, ip6 = _join(ports.endpoint[held], *scope.owned6)
+    for entry in ("solicitation", "solicitation_bare", "ipv6"):
+        yield _port_rows(scope, entry, held[port], ip6=ip6)
+    # Every address of an endpoint with every address: what it advertises, and what it sends from.
+    pair, target = _join(ports.endpoint[held[port]], *scope.owned6)
+    for entry in ("advertisement", "advertisement_bare"):
+        yield _port_rows(scope, entry, held[port[pair]], ip6=ip6[pair], target=target)
+
+
+def _respond(scope: Scope) -> Iterator[Rows]:
+    topology, ports = scope.view.topology, scope.view.ports
+    answers = topology.tenants.answer_neighbours[topology.endpoints.tenant]
+    asking = scope.ports[answers[ports.endpoint[scope.ports]]]
+    port, ip = _join(ports.endpoint[asking], *scope.owned4)
+    yield Rows("respond.announce", len(port), _port_columns(scope, asking[port]) | {"ip": ip})
+    port, ip6 = _join(ports.endpoint[asking], *scope.owned6)
+    yield Rows("respond.announce6", len(port), _port_columns(scope, asking[port]) | {"ip6": ip6})
+    owner, ip = scope.owned4
+    known = answers[owner]
+    columns = _endpoint_columns(scope, owner[known]) | {"ip": ip[known]}
+    yield Rows("respond.arp_reply", int(known.sum()), columns)
+    owner6, ip6 = scope.owned6
+    known = answers[owner6]
+    columns = _endpoint_columns(scope, owner6[known]) | {"ip6": ip6[known]}
+    entry = "respond.nd_reply" if scope.view.nd_by_flow else "respond.nd_to_app"
+    yield Rows(entry, int(known.sum()), columns)
+
+
+def _forward(scope: Scope) -> Iterator[Rows]:
+    topology = scope.view.topology
+    columns = _port_columns(scope, scope.ports)
+    mark = topology.tenants.mark[topology.endpoints.tenant[scope.view.ports.endpoint[scope.ports]]]
+    yield Rows("forward.local_endpoint", len(scope.ports), columns | {"mark": mark})
+    vtep = topology.endpoints.vtep[scope.remote]
+    columns = _endpoint_columns(scope, scope.remote) | _all(scope.view, "tunnel")
+    if topology.vteps.family[scope.view.host] == 6:
+        yield Rows(
+            "forward.remote_endpoint6", len(vtep), columns | {"vtep6": topology.vteps.ipv6[vtep]}
+        )
+    else:
+        yield Rows(
+            "forward.remote_endpoint", len(vtep), columns | {"vtep": topology.vteps.ipv4[vtep]}
+        )
+    flooded = scope.tenants[topology.tenants.flood_unknown[scope.tenants]]
+    yield Rows("forward.unknown_unicast", len(flooded), {"vni": scope.vni[flooded]})
+
+
+def _bum(scope: Scope) -> Iterator[Rows]:
+    vni = scope.vni[scope.tenants]
+    local: dict[str, Column] = {"vni": vni, "local_flood": vni}
+    yield Rows("bum.from_tunnel", len(vni), local | _all(scope.view, "tunnel"))
+    yield Rows(
+        "bum.from_guest",
+        len(vni),
+        local | {"remote_flood": remote_flood_of(scope.view)[scope.tenants]},
+    )
+
+
+def _endpoint_columns(scope: Scope, endpoint: Indices) -> dict[str, Column]:
+    endpoints = scope.view.topology.endpoints
+    return {"vni": scope.vni[endpoints.tenant[endpoint]], "mac": endpoints.mac[endpoint]}
+
+
+def _port_columns(scope: Scope, port: Indices) -> dict[str, Column]:
+    ports = scope.view.ports
+    return _endpoint_columns(scope, ports.endpoint[port].astype(np.intp)) | {
+        "port": ports.port[port]
+    }
+
+
+def _port_rows(scope: Scope, entry: str, port: Indices, **more: Column) -> Rows:
+    return Rows(f"security.{entry}", len(port), _port_columns(scope, port) | more)
+
+
+def _has_address(scope: Scope, owner: Indices) -> Flags:
+    has = np.zeros(len(scope.view.topology.endpoints), np.bool_)
+    has[owner] = True
+    return has
+
+
+def _join(endpoint: U32, owner: Indices, address: NDArray[_T]) -> tuple[Indices, NDArray[_T]]:
+    """Every address of these endpoints: (index into `endpoint`, address). owner: ascending, the
+    address's endpoint.
+    """
+    low, high = np.searchsorted(owner, endpoint), np.searchsorted(owner, endpoint, "right")
+    count = high - low
+    left = np.repeat(np.arange(len(endpoint)), count)
+    right = (
+        np.arange(int(count.sum()))
+        - np.repeat(np.cumsum(count) - count, count)
+        + np.repeat(low, count)
+    )
+    return left, address[right]

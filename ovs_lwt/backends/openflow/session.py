@@ -1,0 +1,320 @@
+"""One switch, from connection to agreement: a state machine without I/O and without a clock.
+
+What flows in: the connection's life, messages from the switch, views to realise, the time. What
+flows out: bytes to
+send (`outbox`) and events to tell about (`events`).
+
+    state       waits for                         then
+    offline     connected                         reading
+    reading     all flows and groups listed       loading, or in-sync if nothing differs
+    loading     barrier behind the bundle         committing; refused after an error reply (bundle
+    discarded)
+    committing  the commit's answer               in-sync, or loading if the view has changed
+    meanwhile; refused
+    in-sync     a changed view, the next audit    loading; reading
+    refused     a changed view, the retry time    reading
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+
+from ovs_lwt.backends.openflow import change, encode, faults, program, wire
+from ovs_lwt.backends.openflow.pipeline import BUNDLE
+from ovs_lwt.backends.openflow.transaction import Counts, Transaction, between
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.view import View
+
+LOG = logging.getLogger(__name__)
+
+# ofp_type, OpenFlow 1.4, 7.1.1.
+_ERROR, _MULTIPART_REPLY, _BARRIER_REPLY, _BUNDLE_CONTROL = 1, 19, 21, 33
+# ofp_multipart_type.
+_FLOW, _GROUP_DESC = 1, 7
+
+PATIENCE = 120.0
+"""Seconds without any sign of progress until the connection is given up."""
+
+AUDIT = 60.0
+"""Seconds from one reading of the switch to the next, to find what others have changed."""
+
+_AUDIT_SHARE = 100  # ... but no more than a hundredth of the time is spent reading
+_RETRY_FIRST, _RETRY_LAST = 5.0, 300.0
+_XID_FIRST, _XID_SPAN = 0x40000000, 0x3FFFFFFF
+
+
+class State(StrEnum):
+    """See the table at the top of the module."""
+
+    OFFLINE = "offline"
+    READING = "reading"
+    LOADING = "loading"
+    COMMITTING = "committing"
+    IN_SYNC = "in-sync"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The switch holds what the view says. seconds: since the change, or since reading began."""
+
+    counts: Counts
+    seconds: float
+    audit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRemoved:
+    """Flows and groups that were not ours are gone, in ovs-ofctl syntax."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchRefused:
+    """The switch said no; it keeps what it had. reasons: what was refused, and why."""
+
+    reasons: tuple[str, ...]
+    retry_in: float
+
+
+Event = Synced | ForeignRemoved | SwitchRefused
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """What the switch has listed so far."""
+
+    flows_xid: int
+    groups_xid: int
+    began: float
+    flows: list[bytes] = field(default_factory=list)
+    groups: dict[int, bytes] = field(default_factory=dict)
+    missing: int = 2
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One switch. Give it a view with `desire`; take what it wants sent from `outbox`.
+
+    close: set when the connection is to be given up; flow_count, group_count: what the switch holds
+    of ours
+    """
+
+    keep_foreign: bool = False
+    state: State = State.OFFLINE
+    outbox: list[bytes | memoryview] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    close: bool = False
+    installed: View | None = None
+    flow_count: int = 0
+    group_count: int = 0
+    _desired: View | None = None
+    _target: View | None = None
+    _reading: _Reading | None = None
+    _transaction: Transaction = field(default_factory=Transaction)
+    _errors: list[str] = field(default_factory=list)
+    _waits_for: int = 0
+    _began: float = 0.0
+    _deadline: float = float("inf")
+    _next_audit: float = float("inf")
+    _retry: float = _RETRY_FIRST
+    _audit: bool = False
+    _xids: Iterator[int] = field(default_factory=lambda: count(_XID_FIRST))
+
+    @property
+    def listing_xids(self) -> frozenset[int]:
+        """Transaction ids of the lists that it waits for: those replies can be huge."""
+        reading = self._reading
+        return frozenset((reading.flows_xid, reading.groups_xid)) if reading else frozenset()
+
+    def desire(self, view: View, now: float) -> None:
+        """Realise `view` from now on; the difference is sent as soon as the switch is free."""
+        self._desired = view
+        if self.state is State.IN_SYNC:
+            self._load_change(now)
+        elif self.state is State.REFUSED:
+            self._retry = _RETRY_FIRST
+            self._read(now)
+        elif self.state is State.READING and self._reading is None:
+            self._read(now)
+
+    def connected(self, now: float) -> None:
+        """The switch is there: ask it what it holds, once there is a view to compare with."""
+        self._forget()
+        self.state = State.READING
+        if self._desired is not None:
+            self._read(now)
+
+    def disconnected(self) -> None:
+        """The switch is gone; it keeps what it has, except what was not committed."""
+        self._forget()
+        self.state = State.OFFLINE
+
+    def tick(self, now: float) -> None:
+        """Let time pass: audit, retry, give up."""
+        if now < self._deadline:
+            return
+        if self.state in (State.IN_SYNC, State.REFUSED):
+            self._audit = self.state is State.IN_SYNC
+            self._read(now)
+        elif self.state is not State.OFFLINE:
+            LOG.warning(
+                "no answer for %.0f s while %s: giving the connection up", PATIENCE, self.state
+            )
+            self.close = True
+            self._deadline = float("inf")
+
+    def audit(self, now: float) -> None:
+        """Read the switch now rather than at the next audit; if it is busy, right after."""
+        if self.state in (State.IN_SYNC, State.REFUSED):
+            self._audit = self.state is State.IN_SYNC
+            self._read(now)
+        else:
+            self._next_audit = now
+
+    def receive(self, message: bytes, now: float) -> None:
+        """A message from the switch, whole. What is none of ours is passed over."""
+        _, kind, _, xid = wire.HEADER.unpack_from(message)
+        if kind == _ERROR:
+            self._error(message, xid, now)
+        elif kind == _MULTIPART_REPLY and self.state is State.READING and self._reading is not None:
+            self._listed(self._reading, message, xid, now)
+        elif kind == _BARRIER_REPLY and self.state is State.LOADING and xid == self._waits_for:
+            self._loaded(now)
+        elif kind == _BUNDLE_CONTROL and self.state is State.COMMITTING and xid == self._waits_for:
+            self._committed(now)
+
+    def _read(self, now: float) -> None:
+        self.state, self._began = State.READING, now
+        self._reading = reading = _Reading(self._xid(), self._xid(), now)
+        self.outbox.append(encode.group_desc_request(reading.groups_xid))
+        self.outbox.append(encode.flow_stats_request(reading.flows_xid))
+        self._deadline = now + PATIENCE
+
+    def _listed(self, reading: _Reading, message: bytes, xid: int, now: float) -> None:
+        kind, flags = int.from_bytes(message[8:10], "big"), int.from_bytes(message[10:12], "big")
+        body = message[wire.MULTIPART_BODY :]
+        if kind == _FLOW and xid == reading.flows_xid:
+            reading.flows.append(body)
+        elif kind == _GROUP_DESC and xid == reading.groups_xid:
+            reading.groups.update(wire.group_desc_entries(body))
+        else:
+            return
+        self._deadline = now + PATIENCE
+        if not flags & wire.MULTIPART_MORE:
+            reading.missing -= 1
+        if not reading.missing:
+            self._compare(reading, now)
+
+    def _compare(self, reading: _Reading, now: float) -> None:
+        view, self._reading = self._desired, None
+        # From here on, and not from the last change: what changes all the time is audited too.
+        self._next_audit = now + max(AUDIT, _AUDIT_SHARE * (now - reading.began))
+        assert view is not None, "reading begins when there is a view"
+
+        def transaction() -> Transaction:
+            flows = wire.flow_stats_blocks(reading.flows)
+            self.flow_count, self.group_count = sum(map(len, flows)), len(reading.groups)
+            return between(
+                flows, reading.groups, program.full(view), keep_foreign=self.keep_foreign
+            )
+
+        self._plan(view, transaction, now)
+
+    def _load_change(self, now: float) -> None:
+        old, new = self.installed, self._desired
+        assert old is not None, "in sync means that a view is installed"
+        assert new is not None, "in sync means that a view is desired"
+        self._began, self._audit = now, False
+        self._plan(new, lambda: change.transaction(old, new), now)
+
+    def _plan(self, view: View, difference: Callable[[], Transaction], now: float) -> None:
+        self._target = view
+        try:
+            self._transaction = difference()
+        except Refused as refused:
+            self._refuse((str(refused),), now)
+            return
+        if not len(self._transaction):
+            self._agree(now)
+            return
+        self.state, self._errors = State.LOADING, []
+        self.outbox.append(encode.bundle_control("OPEN", BUNDLE, self._xid()))
+        first = self._xid(len(self._transaction))
+        self._transaction.number(first)
+        self.outbox.extend(self._transaction.messages())
+        self._waits_for = self._xid()
+        self.outbox.append(encode.barrier_request(self._waits_for))
+        self._deadline = now + PATIENCE
+
+    def _loaded(self, now: float) -> None:
+        if self._errors:
+            self.outbox.append(encode.bundle_control("DISCARD", BUNDLE, self._xid()))
+            self._refuse(tuple(self._errors), now)
+            return
+        self.state, self._waits_for = State.COMMITTING, self._xid()
+        self.outbox.append(encode.bundle_control("COMMIT", BUNDLE, self._waits_for))
+        self._deadline = now + PATIENCE
+
+    def _committed(self, now: float) -> None:
+        if self._transaction.foreign:
+            self.events.append(ForeignRemoved(tuple(self._transaction.foreign)))
+        self._agree(now)
+
+    def _agree(self, now: float) -> None:
+        self.state, self.installed, self._retry = State.IN_SYNC, self._target, _RETRY_FIRST
+        flows, groups = self._transaction.growth
+        self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
+        spent = now - self._began
+        self.events.append(Synced(self._transaction.counts, spent, self._audit))
+        self._transaction, self._audit = Transaction(), False
+        self._deadline = self._next_audit
+        if self._desired is not self.installed:
+            self._load_change(now)
+
+    def _error(self, message: bytes, xid: int, now: float) -> None:
+        reason = faults.text(message)
+        about = self._transaction.describe(xid)
+        if about is not None:
+            self._errors.append(f"{about}: {reason}")
+        elif self.state in (State.LOADING, State.COMMITTING) and xid == self._waits_for:
+            self._refuse(tuple(self._errors) or (f"the bundle: {reason}",), now)
+        elif (
+            self.state is State.READING
+            and self._reading
+            and xid in (self._reading.flows_xid, self._reading.groups_xid)
+        ):
+            self._refuse((f"listing flows and groups: {reason}",), now)
+        else:
+            LOG.warning(
+                "the switch reports an error for message %#x, which is none of a bundle: %s",
+                xid,
+                reason,
+            )
+
+    def _refuse(self, reasons: tuple[str, ...], now: float) -> None:
+        self.state, self._reading = State.REFUSED, None
+        self.events.append(SwitchRefused(reasons, self._retry))
+        self._deadline = now + self._retry
+        self._retry = min(self._retry * 2, _RETRY_LAST)
+        self._transaction = Transaction()
+
+    def _forget(self) -> None:
+        self.outbox.clear()
+        self.close = False
+        self._reading, self._transaction, self._errors = None, Transaction(), []
+        self.installed, self._audit = None, False
+        self._deadline = float("inf")
+
+    def _xid(self, span: int = 1) -> int:
+        """The first of `span` transaction ids in a row, of a range that frameworks hardly use."""
+        first = next(self._xids)
+        if first + span > _XID_FIRST + _XID_SPAN:
+            first = _XID_FIRST
+        self._xids = count(first + span)
+        return first

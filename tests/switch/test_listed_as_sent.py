@@ -1,0 +1,117 @@
+"""What a real switch lists is byte for byte what was sent, for every flow and group of `flows/`.
+
+The difference between desired and installed rests on it: see encode.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovs_lwt.backends.openflow import program
+from ovs_lwt.backends.openflow.pipeline import pipeline
+from ovs_lwt.backends.openflow.session import Session, State, Synced
+from ovs_lwt.sources.overlay_file import parse_text
+from ovs_lwt.topology import Topology
+from ovs_lwt.view import LocalPorts, View
+from tests.support.mgmt import SwitchSocket
+from tests.support.ovs import OvsHost
+
+# Every entry of flows/ has a row on one of these hosts: a port with addresses, one without, a
+# trusted and a marked one; a tenant with a mark of its own; answers and floods.
+OVERLAY = """
+vteps:
+  host1: {{address: {0}}}
+  host2: {{address: {1}}}
+tenants:
+  blue:
+    vni: 1010
+    mark: 10
+    endpoints:
+      web1: {{host: host1, mac: "02:00:00:00:00:01", ip: [10.0.0.11/24, "fd00::11/64"]}}
+      bare: {{host: host1, mac: "02:00:00:00:00:02"}}
+      router: {{host: host1, mac: "02:00:00:00:00:03", ip: 10.0.0.1/24, spoofing: allow}}
+      web2: {{host: host2, mac: "02:00:00:00:00:12", ip: [10.0.0.12/24, "fd00::12/64"]}}
+  red:
+    vni: 1020
+    unknown_unicast: drop
+    neighbours: flood
+    endpoints:
+      web1: {{host: host1, mac: "02:00:00:00:00:01", ip: 10.0.0.11/24}}
+      web2: {{host: host2, mac: "02:00:00:00:00:12", ip: 10.0.0.12/24}}
+"""
+IPV4, IPV6 = ("192.0.2.11", "192.0.2.12"), ("2001:db8::11", "2001:db8::12")
+TUNNEL = 4789
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[OvsHost]:
+    with OvsHost("ovs-lwt-listed") as host:
+        yield host
+
+
+@pytest.fixture
+def bridge(host: OvsHost) -> Iterator[Path]:
+    """The management socket of an empty bridge with a tunnel port."""
+    host.run("ovs-vsctl", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev",
+             "fail_mode=secure", "--", "add-port", "br0", "vx0", "--", "set", "interface", "vx0",
+             "type=vxlan", f"ofport_request={TUNNEL}", "options:key=flow",
+             "options:remote_ip=flow")  # fmt: skip
+    yield host.rundir / "br0.mgmt"
+    host.run("ovs-vsctl", "del-br", "br0")
+
+
+def view(topology: Topology, *, nd_by_flow: bool = True) -> View:
+    local = np.flatnonzero(topology.endpoints.vtep == 0).astype(np.uint32)
+    marked = np.arange(len(local)) % 2 == 1
+    ports = LocalPorts(local, np.arange(1, len(local) + 1, dtype=np.uint32), marked)
+    return View(topology, 0, TUNNEL, ports, nd_by_flow)
+
+
+VIEWS = [
+    view(parse_text(OVERLAY.format(*IPV4))),
+    view(parse_text(OVERLAY.format(*IPV4)), nd_by_flow=False),
+    view(parse_text(OVERLAY.format(*IPV6))),
+]
+
+
+def test_the_views_use_every_entry_of_the_pipeline() -> None:
+    used = {flows.rows.entry for each in VIEWS for flows in program.full(each).flows}
+    assert used == set(pipeline().flows)
+
+
+@pytest.mark.parametrize("wanted", VIEWS, ids=["ipv4", "nd-by-app", "ipv6"])
+def test_what_was_sent_is_listed_and_nothing_is_sent_again(bridge: Path, wanted: View) -> None:
+    with SwitchSocket(bridge) as switch:
+        cold = Session()
+        cold.desire(wanted, 0)
+        switch.drive(cold)
+        assert cold.state is State.IN_SYNC, cold.events
+        full = program.full(wanted)
+        assert (cold.flow_count, cold.group_count) == (full.flow_count, len(full.groups))
+    with SwitchSocket(bridge) as switch:
+        again = Session()
+        again.desire(wanted, 0)
+        switch.drive(again)
+    (event,) = again.events
+    assert isinstance(event, Synced)
+    assert event.counts.changes == 0, event.counts
+    assert event.counts.unchanged == full.flow_count
+
+
+def test_from_view_to_view_and_back_leaves_the_first(bridge: Path, host: OvsHost) -> None:
+    """Flows whose actions differ in length, and deletes, on one bridge: IPv4, IPv6, IPv4."""
+    session = Session()
+    with SwitchSocket(bridge) as switch:
+        listings = []
+        for wanted in (VIEWS[0], VIEWS[2], VIEWS[1], VIEWS[0]):
+            session.desire(wanted, 0)
+            switch.drive(session)
+            assert session.state is State.IN_SYNC, session.events
+            listings.append(host.run("ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "--sort",
+                                     "dump-flows", "br0"))  # fmt: skip
+    assert listings[0] == listings[3]
+    assert listings[0] != listings[1]

@@ -1,0 +1,379 @@
+"""A session and its switch, in good times: what is sent, when, and in which order."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import struct
+from typing import Any
+
+import pytest
+
+from ovs_lwt.backends.openflow.session import (
+    AUDIT,
+    ForeignRemoved,
+    Session,
+    State,
+    Synced,
+)
+from tests.support import fake_switch
+from tests.support.fake_switch import BUNDLE_ADD, FLOW_MOD, GROUP_MOD, FakeSwitch, Flow, Message
+from tests.support.line import Line, holding, in_sync
+from tests.support.overlays import claims, endpoint, two_tenants, view
+
+MATCH_ALL = bytes.fromhex("0001000400000000")
+SOMEBODYS = Flow(0xBEEF, (0, 0), (0, 0), b"")
+FLOOD_BLUE_HERE, FLOOD_RED_HERE = 1010, 2020
+FLOOD_BLUE, FLOOD_RED = 1_000_001_010, 1_000_002_020
+
+
+def deletes(message: Message) -> bool:
+    if message.kind == GROUP_MOD:
+        return message.body[:2] == b"\0\2"
+    return message.body[17] == 4
+
+
+def blue_moved_to_host3() -> dict[str, object]:
+    overlay = two_tenants()
+    endpoint(overlay, "blue/web2")["host"] = "host3"
+    return overlay
+
+
+def test_an_empty_switch_gets_everything_in_one_bundle() -> None:
+    line = in_sync(view())
+    (synced,) = line.events
+    assert isinstance(synced, Synced)
+    assert synced.counts.flows_written == len(line.switch.state.flows) > 50
+    assert synced.counts.groups_written == len(line.switch.state.groups) == 4
+    assert synced.counts.changes == len(line.switch.bundled)
+    assert str(synced.counts).startswith(f"{len(line.switch.state.flows)} flows written, 0 deleted")
+    assert not synced.audit
+    assert line.switch.committed == 1
+    assert set(line.switch.state.groups) == {
+        *(FLOOD_BLUE_HERE, FLOOD_RED_HERE),
+        *(FLOOD_BLUE, FLOOD_RED),
+    }
+
+
+def test_a_restart_reads_and_sends_nothing() -> None:
+    before = in_sync(view())
+    held = before.switch.state.copy()
+    # A new process: a new session, the same switch, the overlay read anew.
+    line = Line(before.switch)
+    line.session.desire(view(), line.now)
+    line.connect()
+    assert line.state() is State.IN_SYNC
+    assert {message.kind for message in line.switch.seen} == {fake_switch.MULTIPART_REQUEST}
+    assert line.switch.state == held
+    (synced,) = line.events
+    assert isinstance(synced, Synced)
+    assert synced.counts.changes == 0
+    assert synced.counts.unchanged == len(held.flows)
+
+
+@pytest.mark.parametrize("entries", [1, 2, 7, 1000])
+def test_lists_come_in_as_many_parts_as_the_switch_likes(entries: int) -> None:
+    before = in_sync(view())
+    before.switch.entries_per_part = min(entries, 250)
+    line = Line(before.switch)
+    line.session.desire(view(), line.now)
+    line.connect()
+    assert line.state() is State.IN_SYNC
+    assert line.switch.committed == 1
+
+
+def test_nothing_is_read_before_there_is_a_view() -> None:
+    line = Line()
+    line.connect()
+    assert line.state() is State.READING
+    assert line.switch.seen == []
+    line.wait(10_000)
+    assert not line.given_up()
+    line.desire(view())
+    assert line.state() is State.IN_SYNC
+
+
+def test_a_change_sends_only_the_difference() -> None:
+    line = in_sync(view())
+    line.forget()
+    line.desire(view(blue_moved_to_host3()))
+    assert line.switch.state == holding(view(blue_moved_to_host3()))
+    # The endpoint's own flow (new tun_dst), blue's flood list, and host2 still known for red.
+    kinds = [message.kind for message in line.switch.bundled]
+    assert kinds.count(FLOW_MOD) <= 2
+    assert kinds.count(GROUP_MOD) <= 2
+    assert fake_switch.MULTIPART_REQUEST not in {message.kind for message in line.switch.seen}
+
+
+def test_a_view_that_says_the_same_sends_nothing() -> None:
+    line = in_sync(view())
+    line.forget()
+    line.desire(view())
+    assert line.switch.seen == []
+    assert line.state() is State.IN_SYNC
+
+
+def test_a_port_that_comes_and_goes_moves_its_flows_only() -> None:
+    overlay = two_tenants()
+    plugged = view(overlay)
+    ports = claims(plugged.topology, "host1")
+    line = in_sync(view(overlay, ports=ports[:1]))
+    line.forget()
+    line.desire(plugged)
+    assert line.switch.state == holding(plugged)
+    assert not [message for message in line.switch.bundled if deletes(message)]
+    line.forget()
+    line.desire(view(overlay, ports=ports[:1]))
+    assert line.switch.state == holding(view(overlay, ports=ports[:1]))
+
+
+@pytest.mark.parametrize(
+    "facts", [{"tunnel": 101}, {"nd_by_flow": False}], ids=["tunnel port", "neighbour discovery"]
+)
+def test_what_every_flow_may_bear_changes_in_all_of_them(facts: dict[str, Any]) -> None:
+    """The tunnel port is renumbered, or the datapath is another: no tenant has changed."""
+    old = view()
+    new = dataclasses.replace(old, **facts)
+    line = in_sync(old)
+    line.desire(new)
+    assert line.switch.state == holding(new)
+    assert line.switch.state != holding(old)
+
+
+def test_a_host_that_goes_from_ipv4_to_ipv6_keeps_nothing_of_it() -> None:
+    overlay = two_tenants()
+    for number, vtep in enumerate(overlay["vteps"].values(), 1):
+        vtep["address"] = f"2001:db8::{number}"
+    line = in_sync(view())
+    line.desire(view(overlay))
+    assert line.switch.state == holding(view(overlay))
+
+
+def test_a_change_while_loading_is_sent_afterwards() -> None:
+    line = Line()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    line.turn()
+    assert line.state() is State.LOADING
+    line.session.desire(view(blue_moved_to_host3()), line.now)
+    line.settle()
+    assert line.state() is State.IN_SYNC
+    assert line.switch.committed == 2
+    assert line.switch.state == holding(view(blue_moved_to_host3()))
+    assert len(line.events) == 2
+
+
+def test_a_change_while_committing_is_sent_afterwards() -> None:
+    line = Line()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    line.turn()
+    line.turn()
+    assert line.state() is State.COMMITTING
+    line.session.desire(view(blue_moved_to_host3()), line.now)
+    line.settle()
+    assert line.switch.state == holding(view(blue_moved_to_host3()))
+
+
+def test_of_changes_while_reading_the_last_counts() -> None:
+    line = Line()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    line.session.desire(view(blue_moved_to_host3()), line.now)
+    line.settle()
+    assert line.switch.committed == 1
+    assert line.switch.state == holding(view(blue_moved_to_host3()))
+
+
+def test_foreign_flows_and_groups_are_removed_and_reported() -> None:
+    switch = FakeSwitch()
+    switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    switch.state.groups[50_000_000] = (0, b"")
+    line = Line(switch)
+    line.session.desire(view(), line.now)
+    line.connect()
+    assert line.switch.state == holding(view())
+    (removed,) = [event for event in line.events if isinstance(event, ForeignRemoved)]
+    assert set(removed.lines) == {"group_id=50000000", "cookie=0xbeef table=9 priority=7"}
+
+
+def test_our_own_leftovers_go_without_a_word() -> None:
+    line = in_sync(view())
+    again = Line(line.switch)
+    overlay = two_tenants()
+    del overlay["tenants"]["red"]
+    again.session.desire(view(overlay), again.now)
+    again.connect()
+    assert again.switch.state == holding(view(overlay))
+    assert [type(event) for event in again.events] == [Synced]
+
+
+def test_foreign_flows_stay_where_the_user_wants_them_to() -> None:
+    switch = FakeSwitch()
+    switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    switch.state.groups[50_000_000] = (0, b"")
+    line = Line(switch, Session(keep_foreign=True))
+    line.session.desire(view(), line.now)
+    line.connect()
+    ours = holding(view())
+    assert switch.state.flows == ours.flows | {(9, 7, MATCH_ALL): SOMEBODYS}
+    assert switch.state.groups == ours.groups | {50_000_000: (0, b"")}
+    assert [type(event) for event in line.events] == [Synced]
+    assert line.session.flow_count == len(ours.flows)
+    assert line.session.group_count == len(ours.groups)
+
+
+def test_a_flow_with_our_cookie_that_we_do_not_want_goes_even_so() -> None:
+    line = in_sync(view(), keep_foreign=True)
+    line.switch.state.flows[9, 7, MATCH_ALL] = Flow(0x4C57 << 48 | 1, (0, 0), (0, 0), b"")
+    line.wait(AUDIT)
+    assert line.switch.state == holding(view())
+
+
+def test_the_audit_mends_what_others_have_broken() -> None:
+    line = in_sync(view())
+    whole = line.switch.state.copy()
+    flows = line.switch.state.flows
+    deleted, altered, timed = [key for key, flow in flows.items() if flow.rest][::20][:3]
+    del flows[deleted]
+    flows[altered] = Flow(flows[altered].cookie, (0, 0), (0, 0), b"")
+    flows[timed] = Flow(flows[timed].cookie, (5, 0), (0, 0), flows[timed].rest)
+    flows[9, 7, MATCH_ALL] = SOMEBODYS
+    del line.switch.state.groups[FLOOD_BLUE]
+    line.forget()
+    line.wait(AUDIT - 1)
+    assert line.switch.seen == []
+    line.wait(1)
+    assert line.switch.state == whole
+    removed, synced = line.events
+    assert removed == ForeignRemoved(("cookie=0xbeef table=9 priority=7",))
+    assert isinstance(synced, Synced)
+    assert synced.audit
+    assert (synced.counts.flows_written, synced.counts.flows_deleted) == (3, 1)
+    assert synced.counts.groups_written == 1
+
+
+def test_an_audit_that_finds_nothing_sends_nothing() -> None:
+    line = in_sync(view())
+    line.forget()
+    line.wait(AUDIT)
+    assert {message.kind for message in line.switch.seen} == {fake_switch.MULTIPART_REQUEST}
+    line.forget()
+    line.session.audit(line.now)
+    line.settle()
+    assert {message.kind for message in line.switch.seen} == {fake_switch.MULTIPART_REQUEST}
+
+
+def test_an_overlay_that_changes_all_the_time_is_audited_all_the_same() -> None:
+    line = in_sync(view())
+    line.switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    for number in range(8):
+        line.wait(AUDIT / 4)
+        line.desire(view(blue_moved_to_host3() if number % 2 else two_tenants()))
+    assert (9, 7, MATCH_ALL) not in line.switch.state.flows
+
+
+def test_groups_come_before_the_flows_that_use_them_and_deletes_come_last() -> None:
+    """The fake switch refuses a flow without its group, and deletes flows along with theirs."""
+    without_red = two_tenants()
+    del without_red["tenants"]["red"]
+    without_blue = two_tenants()
+    del without_blue["tenants"]["blue"]
+    line = in_sync(view(without_red))
+    line.forget()
+    line.desire(view(without_blue))
+    assert line.switch.state == holding(view(without_blue))
+    steps = [(message.kind, deletes(message)) for message in line.switch.bundled]
+    order = [step for step, _ in itertools.groupby(steps)]
+    assert order == [
+        *((GROUP_MOD, False), (FLOW_MOD, False)),
+        *((FLOW_MOD, True), (GROUP_MOD, True)),
+    ]
+
+
+def test_the_bundle_is_opened_and_stands_behind_a_barrier_before_its_commit() -> None:
+    line = in_sync(view())
+    kinds = [message.kind for message in line.switch.seen]
+    assert [kind for kind, _ in itertools.groupby(kinds)] == [
+        *(fake_switch.MULTIPART_REQUEST, fake_switch.BUNDLE_CONTROL, BUNDLE_ADD),
+        *(fake_switch.BARRIER_REQUEST, fake_switch.BUNDLE_CONTROL),
+    ]
+    controls = [m.body for m in line.switch.seen if m.kind == fake_switch.BUNDLE_CONTROL]
+    assert controls == [struct.pack("!IHH", 1, kind, 3) for kind in (0, 4)]
+
+
+def test_every_message_has_a_transaction_id_of_its_own() -> None:
+    line = in_sync(view())
+    line.desire(view(blue_moved_to_host3()))
+    line.wait(AUDIT)
+    xids = [message.xid for message in line.switch.seen]
+    assert len(set(xids)) == len(xids)
+    assert min(xids) >= 0x40000000
+
+
+def test_messages_that_are_none_of_ours_are_passed_over() -> None:
+    line = Line(in_sync(view()).switch)
+    line.switch.reconnect()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    before = list(line.session.outbox)
+    other = fake_switch.Message(FLOW_MOD, 17, b"\0" * 40)
+    line.session.receive(fake_switch.error(other, fake_switch.TABLE_FULL), line.now)
+    for kind, body in ((19, struct.pack("!HH4x", 1, 0)), (21, b""), (33, b"\0" * 8), (10, b"")):
+        message = struct.pack("!BBHI", 5, kind, 8 + len(body), 17) + body
+        line.session.receive(message, line.now)
+    assert line.session.outbox == before
+    assert line.state() is State.READING
+    line.settle()
+    assert line.state() is State.IN_SYNC
+    assert line.switch.bundled == [], "another app's empty list is not the switch's"
+
+
+@pytest.mark.parametrize(("turns", "kind"), [(1, 21), (2, 33)], ids=["barrier", "bundle"])
+def test_another_apps_answer_is_not_taken_for_ours(turns: int, kind: int) -> None:
+    """It shares the connection: its barrier must not commit our bundle, nor end it."""
+    line = Line()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    for _ in range(turns):
+        line.turn()
+    state = line.state()
+    assert state is (State.LOADING, State.COMMITTING)[turns - 1]
+    body = struct.pack("!IHH", 9, 5, 3) if kind == 33 else b""
+    line.session.receive(struct.pack("!BBHI", 5, kind, 8 + len(body), 17) + body, line.now)
+    assert line.state() is state
+    line.settle()
+    assert line.switch.state == holding(view())
+
+
+def test_the_lists_that_it_waits_for_are_known_by_their_transaction_ids() -> None:
+    line = Line()
+    assert line.session.listing_xids == frozenset()
+    line.session.desire(view(), line.now)
+    line.session.connected(line.now)
+    expected = line.session.listing_xids
+    assert len(expected) == 2
+    line.settle()
+    requests = [m for m in line.switch.seen if m.kind == fake_switch.MULTIPART_REQUEST]
+    assert {message.xid for message in requests} == expected
+    assert line.session.listing_xids == frozenset()
+
+
+def test_it_counts_what_the_switch_holds() -> None:
+    line = in_sync(view())
+    for overlay in (blue_moved_to_host3(), two_tenants()):
+        line.desire(view(overlay))
+        assert line.session.flow_count == len(line.switch.state.flows)
+        assert line.session.group_count == len(line.switch.state.groups)
+
+
+def test_transaction_ids_begin_again_before_they_run_out() -> None:
+    line = in_sync(view())
+    line.session._xids = itertools.count(0x7FFFFFF0)
+    line.forget()
+    line.desire(view(blue_moved_to_host3()))
+    line.wait(AUDIT)
+    line.session.desire(view(), line.now)
+    line.settle()
+    assert line.state() is State.IN_SYNC
+    assert all(0x40000000 <= message.xid < 0x80000000 for message in line.switch.seen)
