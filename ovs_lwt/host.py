@@ -1,0 +1,206 @@
+"""One host of the overlay: its switch in OVSDB, its OpenFlow connection, its session."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from ovs_lwt.backends.openflow import neighbours, rawstats, session
+from ovs_lwt.backends.openflow.pipeline import pipeline
+from ovs_lwt.backends.openflow.session import Session, State
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.ports import resolve
+from ovs_lwt.topology import Topology
+from ovs_lwt.view import View
+from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
+
+LOG = logging.getLogger("ovs_lwt")
+
+_PACKET_IN = 10  # ofp_type
+_CHUNK = 1 << 19  # bytes handed to a connection at a time
+_SHOWN = 10  # lines of a report that may be long
+
+
+class Connection(Protocol):
+    """A switch's OpenFlow connection, as the framework gives it."""
+
+    datapath_id: int
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue bytes; waits while the queue is full."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose.
+
+    controller: the OVSDB target that the switches get; None leaves theirs alone
+    """
+
+    bridge: str
+    controller: str | None
+    datapath_type: Literal["auto", "system", "netdev"] = "auto"
+    neighbour_discovery: Literal["auto", "flow", "app"] = "auto"
+    keep_foreign: bool = False
+    watch: bool = False
+
+
+class Host:
+    """Joins what the overlay says of a host with what its switch says, and tells of both.
+
+    guests: port name -> endpoint; errors: port name -> what is wrong with its claim
+    last, refused: how the session last came out
+    """
+
+    def __init__(self, name: str, ovsdb: str, options: Options) -> None:
+        self.name = name
+        self.switch = LocalSwitch(ovsdb, options.bridge)
+        self.session = Session(keep_foreign=options.keep_foreign)
+        self.connection: Connection | None = None
+        self.guests: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
+        self.last: session.Synced | None = None
+        self.refused: session.SwitchRefused | None = None
+        self._options = options
+        self._view: View | None = None
+        self._told: dict[str, str] = {}
+
+    # Its switch in OVSDB
+
+    def prepare(self, topology: Topology) -> None:
+        """Make the local switch what the overlay needs. Raises Refused."""
+        index = topology.vtep_index(self.name)
+        if topology.vteps.external[index]:
+            raise Refused(f"{self.name} is external, says the overlay: somebody else runs it")
+        self.switch.prepare(
+            SwitchPlan(
+                local_vtep=topology.vteps.address(index),
+                udp_port=topology.underlay.udp_port,
+                datapath_id=int(topology.vteps.datapath_id[index]),
+                controller=self._options.controller,
+                table_names=pipeline().tables,
+                bridge=self._options.bridge,
+                datapath_type=self._options.datapath_type,
+            )
+        )
+
+    def look(self, topology: Topology, now: float) -> None:
+        """Hand the session a view if the overlay or the switch's ports make a new one."""
+        tunnel = self.switch.tunnel_ofport()
+        if tunnel is None:
+            return
+        host = topology.vtep_index(self.name)
+        ports, self.errors = resolve(topology, host, self.switch.ports())
+        self.guests = {
+            port.name: port.claim
+            for port in self.switch.ports()
+            if port.claim is not None and port.name not in self.errors
+        }
+        view = View(topology, host, tunnel, ports, self._nd_by_flow())
+        if self._view is None or not view.same(self._view):
+            self._view = view
+            self.session.desire(view, now)
+        self._tell_ports()
+
+    def _nd_by_flow(self) -> bool:
+        chosen = self._options.neighbour_discovery
+        return self.switch.datapath_type() == "netdev" if chosen == "auto" else chosen == "flow"
+
+    def _tell_ports(self) -> None:
+        for name, error in self.errors.items():
+            if self._told.get(name) != error:
+                LOG.warning("%s: port %s: %s", self.name, name, error)
+        self._told = dict(self.errors)
+        self.switch.report_errors(self.errors)
+
+    # Its OpenFlow connection
+
+    def connect(self, connection: Connection, now: float) -> None:
+        """Its switch has connected."""
+        LOG.info("%s: switch %016x has connected", self.name, connection.datapath_id)
+        self.connection = connection
+        self.session.connected(now)
+
+    def disconnect(self) -> None:
+        """Its switch has hung up."""
+        LOG.info("%s: the switch has hung up", self.name)
+        self.connection = None
+        self.session.disconnected()
+
+    def receive(self, message: bytes, now: float) -> None:
+        """A message from its switch."""
+        if message[1] != _PACKET_IN:
+            self.session.receive(message, now)
+        elif self.session.installed is not None:
+            reply = neighbours.answer(self.session.installed, message, 0)
+            if reply is not None:
+                self.session.outbox.append(reply)
+
+    def flush(self) -> None:
+        """Send what the session wants sent, and tell what it has to tell."""
+        if self.connection is not None:
+            self._send(self.connection)
+        while self.session.events:
+            self._tell(self.session.events.pop(0))
+
+    def _send(self, connection: Connection) -> None:
+        pending = self.session
+        if pending.close:
+            connection.close()
+            pending.close = False
+        rawstats.expect(connection, pending.listing_xids)
+        while pending.outbox:
+            data = memoryview(pending.outbox.pop(0))
+            for start in range(0, len(data), _CHUNK):
+                connection.send(data[start : start + _CHUNK])
+
+    def _tell(self, event: session.Event) -> None:
+        match event:
+            case session.Synced(counts, seconds, audit):
+                nothing_new = audit and not counts.changes
+                if nothing_new and self.last is not None:
+                    # No news, but now they are all counted.
+                    known = replace(self.last.counts, unchanged=counts.unchanged)
+                    event = replace(self.last, counts=known)
+                self.last, self.refused = event, None
+                level = logging.DEBUG if nothing_new else logging.INFO
+                LOG.log(level, "%s: in sync after %.3f s: %s", self.name, seconds, counts)
+            case session.ForeignRemoved(lines):
+                what = "flows or groups that are not ours"
+                LOG.warning("%s: removed %d %s:", self.name, len(lines), what)
+                self._list(logging.WARNING, lines)
+            case session.SwitchRefused(reasons, retry_in):
+                self.refused = event
+                LOG.error("%s: the switch refused, and keeps what it had:", self.name)
+                self._list(logging.ERROR, reasons)
+                LOG.error("%s: next try in %.0f s, or at the next change", self.name, retry_in)
+
+    def _list(self, level: int, lines: tuple[str, ...]) -> None:
+        for line in lines[:_SHOWN]:
+            LOG.log(level, "%s:   %s", self.name, line)
+        if len(lines) > _SHOWN:
+            LOG.log(level, "%s:   … and %d more", self.name, len(lines) - _SHOWN)
+
+    # What it says when asked
+
+    @property
+    def busy(self) -> bool:
+        """Whether its switch is about to agree, or to refuse."""
+        return self.session.state in (State.READING, State.LOADING, State.COMMITTING)
+
+    def status(self) -> dict[str, object]:
+        """The host's part of `ovs-appctl -t … status`."""
+        return {
+            "state": str(self.session.state),
+            "flows": self.session.flow_count,
+            "groups": self.session.group_count,
+            "ports": self.guests,
+            "errors": self.errors,
+            "refused": list(self.refused.reasons) if self.refused else [],
+            "last": str(self.last.counts) if self.last else None,
+            "seconds": self.last.seconds if self.last else None,
+        }

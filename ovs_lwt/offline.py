@@ -1,0 +1,56 @@
+"""A host's view without its agent: from the switch's OVSDB where it can be asked, from the overlay
+alone elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.names import port_name
+from ovs_lwt.ports import resolve
+from ovs_lwt.topology import Topology
+from ovs_lwt.view import LocalPorts, View
+from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort, LocalSwitch
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A view, and the names of its ports (OpenFlow port -> name)."""
+
+    view: View
+    names: dict[int, str]
+
+
+def from_switch(
+    topology: Topology, host: str, ovsdb: str, bridge: str, nd: str = "auto"
+) -> Snapshot:
+    """The view that the agent has: ports as the switch has them. Raises Refused."""
+    index = topology.vtep_index(host)
+    with LocalSwitch(ovsdb, bridge) as switch:
+        tunnel = switch.tunnel_ofport()
+        if tunnel is None:
+            raise Refused(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
+        ports = switch.ports()
+        by_flow = switch.datapath_type() == "netdev" if nd == "auto" else nd == "flow"
+    names = {port.ofport: port.name for port in ports} | {tunnel: DEFAULT_TUNNEL_PORT}
+    return Snapshot(
+        View(topology, index, tunnel, resolve(topology, index, ports)[0], by_flow), names
+    )
+
+
+def from_overlay(topology: Topology, host: str, nd: str = "auto") -> Snapshot:
+    """The view of a host whose every guest is attached, each by the port name that `attach` gives
+    it.
+    """
+    index = topology.vtep_index(host)
+    local = np.flatnonzero(topology.endpoints.vtep == index)
+    ids = [topology.endpoint_id(int(endpoint)) for endpoint in local]
+    ports = [
+        LocalPort(port_name(*id_.split("/")), number, id_) for number, id_ in enumerate(ids, 1)
+    ]
+    names = {port.ofport: port.name for port in ports} | {0: DEFAULT_TUNNEL_PORT}
+    found: LocalPorts = resolve(topology, index, ports)[0]
+    return Snapshot(View(topology, index, 0, found, nd != "app"), names)

@@ -1,0 +1,147 @@
+"""Reloading the overlay: what is taken over, what is not, and who is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovs_lwt.agent import Reload
+from ovs_lwt.mistakes import Mistake
+from tests.support.fake_switch import BAD_SET_ARGUMENT
+from tests.support.line import holding
+from tests.support.overlays import endpoint, two_tenants, view
+from tests.support.world import Story, World
+
+
+def test_a_reload_takes_the_changed_overlay_over(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        world.inbox.append(Reload())
+        yield
+        assert world.switch["host1"].state == holding(view(world.source.overlay))
+        assert len(world.ovsdb["host1"].plans) == 2
+
+    world.run(story())
+
+
+def test_a_reload_is_answered_once_the_switch_has_it(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        changed = world.ask("reload")
+        assert changed.waits()
+        yield
+        assert changed.answer is not None
+        assert changed.answer.startswith("host1: ")
+        assert " 0 deleted" in changed.answer
+        same = world.ask("reload")
+        yield
+        assert same.answer is not None
+        assert same.answer.startswith("host1: 0 flows written")
+
+    world.run(story())
+
+
+def test_a_reload_finds_what_others_have_broken(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        del world.switch["host1"].state.groups[1010]
+        asker = world.ask("reload")
+        yield
+        assert asker.answer is not None
+        assert "1 groups written" in asker.answer
+        assert world.switch["host1"].state == holding(view())
+
+    world.run(story())
+
+
+def test_a_reload_while_the_switch_is_away_says_so(world: World) -> None:
+    def story() -> Story:
+        asker = world.ask("reload")
+        yield
+        assert asker.answer == "host1: offline"
+
+    world.run(story())
+
+
+def test_a_broken_overlay_changes_nothing_and_every_mistake_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        held = world.switch["host1"].state.copy()
+        world.source.mistakes = tuple(
+            Mistake(f"overlay.yaml:{line}", "tenants.blue.vni", "is 0") for line in (3, 14)
+        )
+        asker = world.ask("reload")
+        assert asker.refusal is not None
+        assert asker.refusal.splitlines() == [str(mistake) for mistake in world.source.mistakes]
+        assert "overlay.yaml:14" in caplog.text
+        yield
+        assert world.switch["host1"].state == held
+        world.source.mistakes = ()
+        world.ask("reload")
+        yield
+        assert world.status("host1")["state"] == "in-sync"
+
+    world.run(story())
+
+
+def test_a_switch_that_cannot_be_prepared_keeps_the_old_overlay(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        held = world.switch["host1"].state.copy()
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        world.ovsdb["host1"].refusal = "the UDP port is taken: choose another"
+        asker = world.ask("reload")
+        yield
+        assert asker.refusal == "the UDP port is taken: choose another"
+        assert world.switch["host1"].state == held
+
+    world.run(story())
+
+
+def test_a_refused_reload_is_answered_with_the_flow(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        world.switch["host1"].forget()
+        world.switch["host1"].refuse = {0: BAD_SET_ARGUMENT}
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        asker = world.ask("reload")
+        yield
+        assert asker.refusal is not None
+        assert asker.refusal.startswith("host1: ")
+        assert "OFPBAC_BAD_SET_ARGUMENT" in asker.refusal
+        assert world.status("host1")["state"] == "refused"
+        assert world.status("host1")["refused"] == [asker.refusal.removeprefix("host1: ")]
+        world.switch["host1"].refuse = {}
+        world.now += 5
+        yield
+        assert world.status("host1")["state"] == "in-sync"
+        assert world.status("host1")["refused"] == []
+
+    world.run(story())
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_a_saved_overlay_is_taken_over_if_it_is_watched(
+    monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    world = World(monkeypatch, watch=watch)
+
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        world.source.written += 1
+        yield
+        now = world.source.overlay if watch else two_tenants()
+        assert world.switch["host1"].state == holding(view(now))
+
+    world.run(story())
