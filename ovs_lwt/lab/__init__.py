@@ -1,0 +1,1 @@
+"""The lab: a whole overlay as network namespaces on this machine."""

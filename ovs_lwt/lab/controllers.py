@@ -1,0 +1,163 @@
+"""The controller processes of a lab: started, asked, waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from ovs_lwt.lab.plan import BRIDGE, OPENFLOW_PORT, HostPlan, LabPlan
+from ovs_lwt.lab.processes import alive, inside, run, tail
+from ovs_lwt.mistakes import Refused, listing
+
+_PROGRAM = "ovs_lwt.cli"
+_POLL_SECONDS = 0.1
+
+
+class Interrupted(Exception):
+    """Bringing the lab up was given up elsewhere (another host failed, or Ctrl-C)."""
+
+
+def arguments(plan: LabPlan, hosts: Sequence[HostPlan]) -> list[str]:
+    """Return the command line of the controller that drives `hosts`.
+
+    One host: ``run OVERLAY --host H --ovsdb …``, listening on the host's own loopback. Several:
+    ``--host H=unix:…`` each, listening on the underlay, where the switches call it.
+    """
+    command = [plan.python, "-m", _PROGRAM, "run", str(plan.overlay)]
+    if plan.controller_address is None:
+        (host,) = hosts
+        command += ["--host", host.name, "--ovsdb", host.ovsdb]
+    else:
+        address = plan.controller_address
+        where = f"[{address}]" if address.version == 6 else str(address)
+        for host in hosts:
+            command += ["--host", f"{host.name}={host.ovsdb}"]
+        command += ["--listen", f"{where}:{OPENFLOW_PORT}"]
+        command += ["--controller", f"tcp:{where}:{OPENFLOW_PORT}"]
+    command += ["--bridge", BRIDGE, "--control", str(hosts[0].control)]
+    if plan.framework is not None:
+        command += ["--framework", plan.framework]
+    return command
+
+
+def pid_file(host: HostPlan) -> Path:
+    """Return where the process id of the host's controller is kept."""
+    return host.control.with_suffix(".pid")
+
+
+def start(plan: LabPlan, hosts: Sequence[HostPlan]) -> int:
+    """Start the controller of `hosts` and return its process id; its log is the hosts' `log`."""
+    first = hosts[0]
+    namespace = plan.underlay if plan.controller_address is not None else first.namespace
+    command = inside(namespace, arguments(plan, hosts))
+    # A session of its own: a Ctrl-C at the terminal after `up` must not reach it.
+    pid = os.posix_spawnp(
+        command[0],
+        command,
+        {**os.environ, "PYTHONUNBUFFERED": "1"},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(first.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    pid_file(first).write_text(f"{pid}\n")
+    return pid
+
+
+def running(host: HostPlan) -> int | None:
+    """Return the process id of the host's controller, or None if it does not run."""
+    try:
+        pid = int(pid_file(host).read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if alive(pid, str(host.control)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """What a controller says of one host: its state, its counts and the endpoints it found."""
+
+    state: str
+    flows: int
+    groups: int
+    endpoints: frozenset[str]
+
+
+def ask(host: HostPlan, command: str = "status", timeout: float = 5) -> str:
+    """Say `command` to the host's controller and return its reply; raise `Refused` on none."""
+    return run(
+        ["ovs-appctl", f"--timeout={timeout:.0f}", "-t", str(host.control), command],
+        timeout=timeout + 1,
+    )
+
+
+def status(host: HostPlan) -> HostStatus | None:
+    """Return what the host's controller says of it, or None while it says nothing."""
+    if not host.control.exists():
+        return None
+    try:
+        reply = json.loads(ask(host))
+    except (Refused, ValueError):
+        return None
+    about = reply.get("hosts", {}).get(host.name)
+    if not isinstance(about, dict):
+        return None
+    return HostStatus(
+        state=str(about.get("state", "")),
+        flows=int(about.get("flows") or 0),
+        groups=int(about.get("groups") or 0),
+        endpoints=frozenset(_texts(about.get("ports"))),
+    )
+
+
+def wait_in_sync(
+    host: HostPlan, endpoints: Sequence[str], *, until: float, give_up: Event
+) -> HostStatus:
+    """Wait until the host's flows are installed and its ports claimed; return its status.
+
+    `until` is a `time.monotonic`. Raises `Refused`, with the end of the controller's log, if it
+    dies or takes longer, and `Interrupted` once `give_up` is set.
+    """
+    last: HostStatus | None = None
+    missing = set(endpoints)
+    while not give_up.is_set():
+        if running(host) is None:
+            raise Refused(
+                f"the controller of {host.name} ended; its log, {host.log}, closes with\n"
+                f"{tail(host.log)}"
+            )
+        last = status(host)
+        if last is not None:
+            missing = set(endpoints) - last.endpoints
+            if last.state == "in-sync" and not missing:
+                return last
+        if time.monotonic() > until:
+            said = "says nothing yet" if last is None else f"says '{last.state}'"
+            ports = f" and has not found the ports of {listing(sorted(missing))}" if missing else ""
+            raise Refused(
+                f"the controller of {host.name} is not in sync: it {said}{ports}; its log,"
+                f" {host.log}, closes with\n{tail(host.log)}"
+            )
+        give_up.wait(_POLL_SECONDS)
+    raise Interrupted
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value: the endpoints' names stand among the ports' facts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

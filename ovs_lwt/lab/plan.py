@@ -1,0 +1,311 @@
+"""From an overlay to the names and addresses of a lab: pure, nothing is made here."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from pathlib import Path
+from typing import Literal
+
+from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.names import PORT_NAME_LIMIT, endpoint_id, port_name
+from ovs_lwt.topology import Topology
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+Controllers = Literal["each", "one"]
+Framework = Literal["os-ken", "ryu"]
+
+LABS = Path("/run/ovs-lwt/labs")
+BRIDGE = "br-lwt"
+TUNNEL_PORT = "vx-lwt"
+UNDERLAY_BRIDGE = "underlay"
+OPENFLOW_PORT = 6653
+GUEST_INTERFACE = "eth0"
+
+# Locally administered; the low 24 bits count the hosts.
+_BR_PHY_MAC = 0x026C77000000
+_LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+# The files of a lab that are not a host's: a host's directory cannot be called like them.
+RECORD = "lab.json"
+CONTROLLER_FILES = ("controller.log", "controller.ctl", "controller.pid")
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """One VTEP of the overlay: a namespace with a switch of its own.
+
+    `network` is the underlay as this host sees it: wide enough that every VTEP is on-link.
+    `mac` is br-phy's; `uplink` is the underlay's end of the host's cable; `rundir` is the
+    OVS_RUNDIR. An external host has an address only: its namespace is empty.
+    """
+
+    name: str
+    external: bool
+    namespace: str
+    address: Address
+    network: Network
+    mac: str
+    uplink: str
+    rundir: Path
+    log: Path
+    control: Path
+
+    @property
+    def ovsdb(self) -> str:
+        """The host's database, the way ``--db`` takes it."""
+        return f"unix:{self.rundir / 'db.sock'}"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPlan:
+    """One endpoint of the overlay: a namespace, plugged into its host's bridge at `port`."""
+
+    tenant: str
+    name: str
+    host: str
+    namespace: str
+    port: str
+    mac: str
+    addresses: tuple[Interface, ...]
+
+    @property
+    def id(self) -> str:
+        """``TENANT/NAME``."""
+        return endpoint_id(self.tenant, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """Everything a lab will be made of.
+
+    `python` is the interpreter that runs the controllers (its environment has the `framework`);
+    `controller_address` is the underlay's own address where one controller drives all hosts.
+    """
+
+    name: str
+    overlay: Path
+    directory: Path
+    controllers: Controllers
+    framework: Framework | None
+    python: str
+    controller_address: Address | None
+    mtu: int
+    underlay: str
+    hosts: tuple[HostPlan, ...]
+    guests: tuple[GuestPlan, ...]
+
+    @property
+    def own_hosts(self) -> tuple[HostPlan, ...]:
+        """The hosts that get a namespace: all but the external ones."""
+        return tuple(host for host in self.hosts if not host.external)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Every namespace of the lab; guests first, the underlay last."""
+        return (
+            *(guest.namespace for guest in self.guests),
+            *(host.namespace for host in self.own_hosts),
+            self.underlay,
+        )
+
+
+def make_plan(
+    topology: Topology,
+    *,
+    name: str,
+    overlay: Path,
+    controllers: Controllers = "each",
+    framework: Framework | None = None,
+    python: str = sys.executable,
+    labs: Path = LABS,
+) -> LabPlan:
+    """Return the lab called `name` for `topology`; raise `Refused` where none can be."""
+    check_name(name)
+    vteps = topology.vteps
+    if not len(vteps):
+        raise Refused("the overlay has no hosts: give it at least one under 'vteps'")
+    if bool(vteps.external.all()):
+        raise Refused(
+            "every host of the overlay is external, so there is nothing to bring up:"
+            " leave 'external: true' away from at least one"
+        )
+    directory = labs / name
+    addresses = [_vtep_address(topology, index) for index in range(len(vteps))]
+    networks: dict[int, Network] = {
+        version: underlay_network([a for a in addresses if a.version == version])
+        for version in {address.version for address in addresses}
+    }
+    namespaces = {f"{name}-underlay"}
+    uplinks = {UNDERLAY_BRIDGE, "lo"}
+    directories = {RECORD, *CONTROLLER_FILES}
+    hosts = []
+    for index, host in enumerate(vteps.name):
+        rundir = directory / _unused(host, directories)
+        hosts.append(
+            HostPlan(
+                name=host,
+                external=bool(vteps.external[index]),
+                namespace="" if vteps.external[index] else _unused(f"{name}-{host}", namespaces),
+                address=addresses[index],
+                network=networks[addresses[index].version],
+                mac=_mac_text(_BR_PHY_MAC + index),
+                uplink=_unused(host, uplinks, PORT_NAME_LIMIT),
+                rundir=rundir,
+                log=(rundir if controllers == "each" else directory) / "controller.log",
+                control=(rundir if controllers == "each" else directory) / "controller.ctl",
+            )
+        )
+    guests = tuple(_guests(topology, name, namespaces))
+    return LabPlan(
+        name=name,
+        overlay=overlay.absolute(),
+        directory=directory,
+        controllers=controllers,
+        framework=framework,
+        python=python,
+        controller_address=_controller_address(addresses, networks, vteps.external)
+        if controllers == "one"
+        else None,
+        mtu=topology.underlay.mtu,
+        underlay=f"{name}-underlay",
+        hosts=tuple(hosts),
+        guests=guests,
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise `Refused` unless `name` can name a lab (and so begin a namespace's name)."""
+    if _LAB_NAME.fullmatch(name) is None:
+        raise Refused(
+            f"a lab cannot be called {name!r}: take 1 to 32 letters, digits, '.', '_' or '-',"
+            " beginning with a letter or digit"
+        )
+
+
+def underlay_network(addresses: Iterable[Address]) -> Network:
+    """Return the smallest network that holds all `addresses` (of one family) as hosts.
+
+    OVS picks the source of a native tunnel from the addresses whose *network* holds the remote
+    VTEP (ovs-router.c, get_src_addr) and finds none for a /32 with a default route. So every VTEP
+    must be on-link, however far apart they are: 10.1.2.3 and 192.0.2.7 give 0.0.0.0/0. Never
+    smaller than /24 or /64, so that there is room for a foreign VTEP or a controller.
+    """
+    known = set(addresses)
+    low, high = min(known, key=int), max(known, key=int)
+    common = low.max_prefixlen - (int(low) ^ int(high)).bit_length()
+    for prefix in range(min(common, 24 if low.version == 4 else 64), -1, -1):
+        network = ip_network(f"{low}/{prefix}", strict=False)
+        if not known & {network.network_address, network.broadcast_address}:
+            return network
+    raise AssertionError("0.0.0.0/0 holds every unicast address as a host")
+
+
+def _vtep_address(topology: Topology, index: int) -> Address:
+    vteps = topology.vteps
+    if vteps.family[index] == 4:
+        return IPv4Address(int(vteps.ipv4[index]))
+    return IPv6Address(vteps.ipv6[index].tobytes())
+
+
+def _controller_address(
+    addresses: list[Address], networks: dict[int, Network], external: Iterable[bool]
+) -> Address:
+    own = [a for a, foreign in zip(addresses, external, strict=True) if not foreign]
+    if len({address.version for address in own}) > 1:
+        raise Refused(
+            "one controller for hosts with IPv4 and hosts with IPv6 addresses cannot be reached by"
+            " all of them: use --controllers each"
+        )
+    network = networks[own[0].version]
+    room = 24 if own[0].version == 4 else 64
+    near = ip_network(f"{own[0]}/{max(room, network.prefixlen)}", strict=False)
+    candidate = int(near.broadcast_address) - 1
+    taken = {int(address) for address in addresses if address.version == network.version}
+    while candidate in taken:
+        candidate -= 1
+    return ip_address(candidate) if network.version == 4 else IPv6Address(candidate)
+
+
+def _guests(topology: Topology, lab: str, namespaces: set[str]) -> Iterable[GuestPlan]:
+    endpoints, vteps = topology.endpoints, topology.vteps
+    addresses = _addresses(topology)
+    ports: dict[int, set[str]] = {}
+    for index in range(len(endpoints)):
+        vtep = int(endpoints.vtep[index])
+        if vteps.external[vtep]:
+            continue
+        tenant = topology.tenants.name[int(endpoints.tenant[index])]
+        name = str(endpoints.name[index])
+        port = port_name(tenant, name)
+        if port in ports.setdefault(vtep, set()):
+            raise Refused(
+                f"two endpoints on {vteps.name[vtep]} would have the port name '{port}':"
+                f" give {endpoint_id(tenant, name)} another name"
+            )
+        ports[vtep].add(port)
+        yield GuestPlan(
+            tenant=tenant,
+            name=name,
+            host=vteps.name[vtep],
+            namespace=_unused(f"{lab}-{tenant}-{name}", namespaces),
+            port=port,
+            mac=_mac_text(int(endpoints.mac[index])),
+            addresses=tuple(addresses.get(index, ())),
+        )
+
+
+def _addresses(topology: Topology) -> dict[int, list[Interface]]:
+    found: dict[int, list[Interface]] = {}
+    four, six = topology.addresses4, topology.addresses6
+    for row in range(len(four)):
+        address = IPv4Interface((int(four.ip[row]), int(four.prefix[row])))
+        found.setdefault(int(four.endpoint[row]), []).append(address)
+    for row in range(len(six)):
+        address6 = IPv6Interface((six.ip[row].tobytes(), int(six.prefix[row])))
+        found.setdefault(int(six.endpoint[row]), []).append(address6)
+    return found
+
+
+def _mac_text(mac: int) -> str:
+    return mac.to_bytes(6, "big").hex(":")
+
+
+def _unused(wanted: str, taken: set[str], limit: int = 200) -> str:
+    """Return `wanted`, or where it is taken or too long its head, ``~`` and a hash; take it."""
+    name, salt = wanted, 0
+    while name in taken or len(name) > limit:
+        digest = blake2b(f"{wanted}\0{salt}".encode(), digest_size=2).hexdigest()
+        name, salt = f"{wanted[: limit - 5]}~{digest}", salt + 1
+    taken.add(name)
+    return name
+
+
+def guest_of(plan: LabPlan, endpoint: str) -> GuestPlan | None:
+    """Return the guest called ``TENANT/NAME``, or None."""
+    return next((guest for guest in plan.guests if guest.id == endpoint), None)
+
+
+def host_of(plan: LabPlan, name: str) -> HostPlan | None:
+    """Return the host called `name`, or None."""
+    return next((host for host in plan.hosts if host.name == name), None)
+
+
+def inhabitants(plan: LabPlan) -> str:
+    """Return the names that ``exec`` knows, for a message."""
+    names = [*(guest.id for guest in plan.guests), *(host.name for host in plan.own_hosts)]
+    return listing(names, limit=24)
