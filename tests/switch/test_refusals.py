@@ -1,0 +1,138 @@
+"""What cannot be done is refused: one line that says why and what to do, and nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.controller import BRIDGE, cli, controller, flows, groups, plug, write
+from tests.support.local_switch import committed
+from tests.support.overlays import two_tenants
+from tests.support.ovs import OvsHost, network_namespace
+
+GUEST, EMPTY = (f"refusals-{os.getpid()}-{what}" for what in ("g", "e"))
+
+# `ovs-lwt run` on a host whose controller runs already: what is asked for, and what is said.
+RUNS = {
+    "unknown host": (["--host", "host9"], "no host 'host9' (did you mean 'host3'?); it has:"),
+    "external host": (["--host", "host3"], "host3 is external, says the overlay: somebody else"),
+    "no database": (["--host", "host1=unix:/none/db.sock"], "no ovsdb-server at unix:/none/db.s"),
+    "other datapath": (["--host", "host1", "--datapath", "system"], "exists with datapath_type=ne"),
+    "bridge is a port": (["--host", "host1", "--bridge", "p1"], "'p1' is a port of bridge 'br-l"),
+    "another bridge": (["--host", "host1", "--bridge", "br-2"], "belongs to another of bridge"),
+    "second controller": (["--host", "host1"], "another controller answers on"),
+    "port taken": (["--host", "host1"], "cannot listen on 127.0.0.1:6653: Address already in use"),
+}
+ATTACHMENTS = {
+    "no namespace": (["attach", "blue/web1", "--netns", "nowhere"], "ip netns add nowhere"),
+    "unknown endpoint": (["attach", "blue/web7", "--netns", EMPTY], "did you mean 'web"),
+    "attached elsewhere": (["attach", "blue/web1", "--netns", GUEST], "ovs-lwt detach blue/web1"),
+    "no tenant": (["detach", "web1"], "write it TENANT/NAME"),
+}
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    overlay = two_tenants()
+    overlay["vteps"]["host3"]["external"] = True
+    return write(tmp_path_factory.mktemp("refusals") / "overlay.yaml", overlay)
+
+
+Outcomes = Mapping[str, subprocess.CompletedProcess[str]]
+
+
+def all_at_once(commands: Mapping[str, list[str]], netns: str | None) -> Outcomes:
+    """Run these commands; most of their time is spent starting Python."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(lambda words: cli(*words, netns=netns), commands.values())
+        return dict(zip(commands, done, strict=True))
+
+
+def told(done: subprocess.CompletedProcess[str], what: str) -> None:
+    """The command failed with this one line for the user; the framework's log is none."""
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if " INFO " not in line)
+    assert what in line
+
+
+def state(host: OvsHost) -> tuple[object, ...]:
+    """All that could have been changed."""
+    # Whether a controller is connected is written down every few seconds only.
+    shown = [line for line in host.vsctl("show").splitlines() if "is_connected" not in line]
+    return committed(host), shown, host.run("ip", "-o", "link"), flows(host).keys(), groups(host)
+
+
+@pytest.fixture(scope="module")
+def runs(overlay: Path) -> Iterator[Outcomes]:
+    with OvsHost(f"refusals-{os.getpid()}") as host, controller(host, overlay) as running:
+        plug(host, {"p1": "blue/web1"})
+        assert running.in_sync("blue/web1"), running.log
+        before = state(host)
+        commands = {}
+        for name, (options, _) in RUNS.items():
+            # Each alone in the way: the port, the control socket, or something else.
+            port = 6653 if name == "port taken" else 6654
+            socket = "lwt" if name == "second controller" else name
+            base = ["run", str(overlay), "--ovsdb", host.remote, "--listen", f"127.0.0.1:{port}"]
+            commands[name] = [*base, "--control", str(host.rundir / f"{socket}.ctl"), *options]
+        broken = two_tenants()
+        broken["tenants"]["blue"]["vni"] = broken["tenants"]["red"]["vni"] = 0
+        file = write(overlay.with_name("broken.yaml"), broken)
+        commands["broken"] = ["run", str(file), "--host", "host1", "--listen", "127.0.0.1:6654"]
+        yield all_at_once(commands, host.netns)
+        assert state(host) == before, "whatever was refused has changed nothing"
+        assert running.in_sync("blue/web1"), "and the one that runs runs on"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_run_refuses(runs: Outcomes, name: str) -> None:
+    told(runs[name], RUNS[name][1])
+
+
+def test_run_tells_all_mistakes_of_an_overlay(runs: Outcomes) -> None:
+    done = runs["broken"]
+    assert (done.returncode, done.stdout) == (2, "")
+    blue, red = (line for line in done.stderr.splitlines() if " INFO " not in line)
+    assert "broken.yaml:" in blue
+    assert ": tenants.blue.vni: " in blue
+    assert ": tenants.red.vni: " in red
+
+
+@pytest.fixture(scope="module")
+def host(overlay: Path) -> Iterator[OvsHost]:
+    """A host that was prepared once, and two namespaces for guests."""
+    with ExitStack() as stack:
+        host = stack.enter_context(OvsHost(f"refusals-{os.getpid()}-a"))
+        for guest in (GUEST, EMPTY):
+            stack.enter_context(network_namespace(guest))
+        with controller(host, overlay):
+            pass
+        yield host
+
+
+def test_attach_and_detach(host: OvsHost, overlay: Path) -> None:
+    """Without a controller: it is the switch's and the kernel's work. Mistakes change nothing."""
+    where = ("--ovsdb", host.remote)
+    attach = ("attach", str(overlay), "blue/web1", *where, "--netns")
+    done = cli(*attach, EMPTY, netns=host.netns)
+    assert done.stdout == f"blue/web1: eth0 in {EMPTY}, port blue-web1 of br-lwt, MTU 1450\n"
+    claim = host.vsctl("get", "interface", "blue-web1", "external_ids:ovs-lwt-endpoint")
+    assert claim.strip('"') == "blue/web1"
+    before = state(host)
+    commands = {}
+    for name, ((command, *rest), _) in ATTACHMENTS.items():
+        file = [str(overlay)] if command == "attach" else []
+        commands[name] = [command, *file, *rest, *where]
+    for name, outcome in all_at_once(commands, host.netns).items():
+        told(outcome, ATTACHMENTS[name][1])
+    assert state(host) == before
+    for said in ("detached", "was not attached"):
+        done = cli("detach", "blue/web1", *where, netns=host.netns)
+        assert (done.returncode, done.stdout) == (0, f"blue/web1: {said}\n")
+    assert host.vsctl("list-ports", BRIDGE) == "vx-lwt"
