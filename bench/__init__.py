@@ -1,0 +1,1 @@
+"""Benchmarks: each measures against its peer in the same run, on the same switch."""
