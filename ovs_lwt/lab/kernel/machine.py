@@ -1,0 +1,262 @@
+"""One machine: a user-mode Linux kernel as a process, running one command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final, Self
+
+from ovs_lwt.lab.kernel import install, leash
+from ovs_lwt.lab.kernel.wire import Plug
+from ovs_lwt.mistakes import Refused
+
+DIED: Final = 125
+_DEFAULT_MEMORY: Final = 512
+_LEAST_MEMORY: Final = 128
+# IPv6 is a module there; no feature that needs it loads it by itself.
+_MODULES: Final = ("ipv6",)
+_LEASH_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command in a machine ended.
+
+    `status` is its exit status; 124 if the machine was stopped for being too slow, `DIED` (125)
+    if it ended without having said one. `output` is the command's standard output and error,
+    `console` what the kernel and the first process said.
+    """
+
+    status: int
+    output: str
+    console: str
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the machine was stopped after its time."""
+        return self.status == leash.TIMED_OUT
+
+
+class KernelMachine:
+    """A machine that boots, runs `command`, and is gone.
+
+    The command sees this machine's files (what it writes there is thrown away), in the current
+    directory or `cwd`, as root, with the environment `env` (None: ours). Only the folder `out`
+    is shared for writing, under the same path. `timeout` (s) counts from the start, `memory` is
+    in MB. Interface ``vec0`` is the first of `plugs`, and so on; there is no other network.
+    `modules` are loaded before the command; most others load when they are needed. `echo` is
+    called, in another thread, with output as it comes.
+
+    Use it in a `with`: at its end, or however this process ends, the machine is killed and its
+    files are removed. Raises `Refused` if this machine cannot have one.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        out: Path | None = None,
+        timeout: float = 300.0,
+        memory: int = _DEFAULT_MEMORY,
+        plugs: Sequence[Plug] = (),
+        modules: Sequence[str] = _MODULES,
+        name: str = "uml",
+        echo: Callable[[bytes], object] | None = None,
+    ) -> None:
+        if memory < _LEAST_MEMORY:
+            raise Refused(f"a machine of {memory} MB does not boot: give it {_LEAST_MEMORY}")
+        if out is not None and not out.is_dir():
+            raise Refused(f"the output folder {out} does not exist: make it first")
+        environment = dict(os.environ if env is None else env)
+        environment["PATH"] = install.with_sbin(environment.get("PATH", ""))
+        self._script = "".join(
+            (
+                f"cd {shlex.quote(str((cwd or Path.cwd()).absolute()))} || exit 126\n",
+                "exec env -i ",
+                shlex.join([*(f"{key}={value}" for key, value in environment.items()), *command]),
+                "\n",
+            )
+        )
+        self._settings = "".join(
+            f"{key}={shlex.quote(value)}\n"
+            for key, value in (
+                ("name", name),
+                ("modules", " ".join(modules)),
+                ("out", str(out.absolute()) if out else ""),
+            )
+        )
+        self._timeout = timeout
+        self._memory = memory
+        self._plugs = tuple(plugs)
+        self._echo = echo
+        self._output = bytearray()
+        self._work: Path | None = None
+        self._leash: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._result: Result | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Switch the machine on; it boots in the background."""
+        kernel = install.find()
+        work = Path(tempfile.mkdtemp(prefix="ovs-lwt-uml-", dir=_work_parent()))
+        try:
+            self._start(kernel, work)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+    def _start(self, kernel: install.Installation, work: Path) -> None:
+        self._work = work
+        (work / "root").mkdir()
+        (work / "settings").write_text(self._settings)
+        (work / "command").write_text(self._script)
+        init = work / "init"
+        init.write_bytes(resources.files(__package__).joinpath("init.sh").read_bytes())
+        init.chmod(0o755)
+        fds = [plug.socket.fileno() for plug in self._plugs]
+        self._leash = subprocess.Popen(
+            [
+                *(sys.executable, "-I", leash.__file__),
+                *(str(work), str(self._timeout), ",".join(map(str, fds))),
+                *self._kernel_line(kernel, work),
+            ],
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": str(work),
+                "TMPDIR": _memory_folder(self._memory),
+            },
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+            # A Ctrl-C is for us: we end the machine.
+            start_new_session=True,
+        )
+        for plug in self._plugs:
+            plug.socket.close()
+        self._reader = threading.Thread(target=self._read, name="machine", daemon=True)
+        self._reader.start()
+
+    def _kernel_line(self, kernel: install.Installation, work: Path) -> list[str]:
+        return [
+            str(kernel.linux),
+            *("rootfstype=hostfs", "rootflags=/", "rw", f"mem={self._memory}M"),
+            *(f"init={work}/init", "con=null", "con0=null,fd:2", "ssl=null", "ssl0=null,fd:1"),
+            *("quiet", "loglevel=1", "selinux=0", "umid=m", f"uml_dir={work}/"),
+            *(
+                f"vec{n}:transport=fd,fd={plug.socket.fileno()},mtu={plug.mtu},mac={plug.mac}"
+                for n, plug in enumerate(self._plugs)
+            ),
+            # What the kernel does not know itself is in the environment of the first process.
+            *(f"ovs_lwt_work={work}", f"ovs_lwt_modules={kernel.modules}"),
+        ]
+
+    def _read(self) -> None:
+        pipe = self._leash.stdout if self._leash else None
+        while pipe is not None and (data := os.read(pipe.fileno(), 65536)):
+            self._output += data
+            if self._echo is not None:
+                self._echo(data)
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is on."""
+        return self._reader is not None and self._reader.is_alive()
+
+    def wait(self) -> Result:
+        """Wait for the machine's end, at most its time-out, and return how it ended."""
+        if self._result is not None:
+            return self._result
+        if self._leash is None or self._reader is None or self._work is None:
+            raise RuntimeError("the machine was never started, or closed before its end")
+        self._reader.join()
+        try:
+            status = int((self._work / "status").read_text())
+        except (OSError, ValueError):
+            status = DIED
+        console = (self._work / leash.CONSOLE).read_text("utf-8", errors="replace")
+        ended = self._let_go(self._leash)
+        if status == DIED and ended == leash.TIMED_OUT:
+            status = leash.TIMED_OUT
+        self._result = Result(status, self._output.decode("utf-8", errors="replace"), console)
+        return self._result
+
+    def close(self) -> None:
+        """Kill the machine if it still runs, and remove its files; twice does no harm."""
+        if self._leash is not None:
+            self._let_go(self._leash)
+
+    def _let_go(self, held: subprocess.Popen[bytes]) -> int:
+        """Tell the leash to clean up; return its exit status."""
+        if held.stdin is not None:
+            held.stdin.close()
+        try:
+            status = held.wait(_LEASH_SECONDS)
+        except subprocess.TimeoutExpired:
+            held.terminate()
+            status = held.wait()
+        if self._reader is not None:
+            self._reader.join()
+        if held.stdout is not None:
+            held.stdout.close()
+        self._leash = None
+        return status
+
+
+def run_in_kernel(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    timeout: float = 300.0,
+    memory: int = _DEFAULT_MEMORY,
+    echo: Callable[[bytes], object] | None = None,
+) -> Result:
+    """Boot a machine, run `command` in it and return how it ended; see `KernelMachine`."""
+    with KernelMachine(
+        command, env=env, out=out, timeout=timeout, memory=memory, echo=echo
+    ) as machine:
+        return machine.wait()
+
+
+def _work_parent() -> str:
+    """Return where a machine's folder goes: the kernel's command line has no quoting."""
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        # The kernel mounts its own /dev before it starts the first process.
+        unseen = Path(folder).resolve().is_relative_to("/dev")
+        if not unseen and not set(" \t\n\"',") & set(folder) and os.access(folder, os.W_OK):
+            return folder
+    raise Refused("neither TMPDIR nor /tmp can hold a machine's files: set TMPDIR to a folder")
+
+
+def _memory_folder(memory: int) -> str:
+    """Return where a machine's memory (MB) goes: a file, quick in /dev/shm if it has room.
+
+    A container's /dev/shm is often small, and mounted so that nothing in it can be executed.
+    """
+    try:
+        shm = os.statvfs("/dev/shm")
+    except OSError:
+        return tempfile.gettempdir()
+    room = shm.f_bavail * shm.f_frsize >= memory << 20
+    usable = not shm.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK)
+    return "/dev/shm" if room and usable else tempfile.gettempdir()
