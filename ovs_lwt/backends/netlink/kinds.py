@@ -1,0 +1,201 @@
+"""The kinds of entries the kernel keeps for us: their messages, and what identifies an entry.
+
+An entry is compared as the kernel lists it. So a kind says which parts of a message are the key
+and which the value, and the templates send attributes in the kernel's own order and with all that
+it lists: what was sent is then, byte for byte, what is read back. Parts in neither (ages, probes,
+reference counts) are the kernel's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, rtnl
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ndmsg import NTF_EXT_LEARNED, NTF_MASTER, NUD_PERMANENT, ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from ovs_lwt.backends.netlink.missing import RTM_DELTUNNEL, RTM_NEWTUNNEL, tunnel_msg
+
+PROTOCOL: Final = 76
+"""Says whose a route, rule or neighbour is, as zebra's say 11: 'L', not in use elsewhere."""
+
+HEADER: Final = 16
+"""struct nlmsghdr: length 4, type 2, flags 2, sequence number 4, port 4; in the host's order."""
+
+Part = slice | int
+"""Of a message: these bytes of it, or the attribute of this type with its header."""
+
+
+def _low(start: int, width: int) -> slice:
+    """The lowest byte of a number that begins at `start`."""
+    place = start if sys.byteorder == "little" else start + width - 1
+    return slice(place, place + 1)
+
+
+_FAMILY: Final = slice(HEADER, HEADER + 1)  # of every header that follows
+_IFINDEX: Final = slice(HEADER + 4, HEADER + 8)  # ndmsg, tunnel_msg
+_STATE: Final = slice(HEADER + 8, HEADER + 10)  # ndmsg
+_FLAGS: Final = slice(HEADER + 10, HEADER + 11)  # ndmsg
+_DST_LEN_TO_TOS: Final = slice(HEADER + 1, HEADER + 4)  # rtmsg, fib_rule_hdr
+_PROTO_TO_TYPE: Final = slice(HEADER + 5, HEADER + 8)  # rtmsg
+_ACTION: Final = slice(HEADER + 7, HEADER + 8)  # fib_rule_hdr
+_LOW_FLAGS: Final = _low(HEADER + 8, 4)  # rtmsg, fib_rule_hdr
+
+# enum NDA_*, RTA_*, FRA_* (include/uapi/linux/neighbour.h, rtnetlink.h, fib_rules.h).
+NDA_DST, NDA_LLADDR, NDA_VLAN, NDA_PORT, NDA_VNI, NDA_IFINDEX = 1, 2, 5, 6, 7, 8
+NDA_SRC_VNI, NDA_PROTOCOL, NDA_NH_ID = 11, 12, 13
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 2, 4, 5, 6, 7
+_RTA_METRICS, _RTA_MULTIPATH, _RTA_FLOW, _RTA_TABLE, _RTA_VIA, _RTA_NEWDST = 8, 9, 11, 15, 18, 19
+_RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
+_ROUTE_VALUE = (
+    *(_RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_PREFSRC),
+    *(_RTA_METRICS, _RTA_MULTIPATH, _RTA_FLOW, _RTA_NEWDST, _RTA_NH_ID),
+)
+_FRA_SUPPRESS_PREFIXLEN, FRA_PROTOCOL, _FRA_LAST = 14, 21, 24
+# The kernel lists "suppress nothing" where nothing was said.
+_RULE_ATTRIBUTES = tuple(set(range(1, _FRA_LAST + 1)) - {_FRA_SUPPRESS_PREFIXLEN})
+
+_VOLATILE_NTF: Final = 0x20 | 0x80  # NTF_OFFLOADED; NTF_ROUTER, learned from advertisements
+_VOLATILE_RTNH: Final = (
+    0x01 | 0x08 | 0x10 | 0x20 | 0x40
+)  # DEAD, OFFLOAD, LINKDOWN, UNRESOLVED, TRAP
+_FIB_RULE_INVERT: Final = 0x02
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """How our own entries are told from others': the last byte of `part`, masked, is `value`."""
+
+    part: Part
+    value: int
+    mask: int = 0xFF
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """A kind of entry.
+
+    message: pyroute2's class; new, delete: message types; add: flags of a message that adds, or
+    puts right what is there; body: where a message's attributes begin; key, value: its parts
+    mine: None where all on a device of ours is ours
+    exists: what the kernel answers to adding what is there already
+    listed: (byte, bits kept, bits set): what makes a listed header one that could be sent
+    """
+
+    name: str
+    message: Any
+    new: int
+    delete: int
+    add: int
+    body: int
+    key: tuple[Part, ...]
+    value: tuple[Part, ...] = ()
+    mine: Mine | None = None
+    exists: frozenset[int] = frozenset()
+    listed: tuple[int, int, int] | None = None
+
+
+ABSENT: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO})
+"""What the kernel answers to deleting what is not there, or was on a device that is gone."""
+
+_REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
+_NEIGHBOUR: Final = (ndmsg, rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH)
+_PERMANENT: Final = Mine(_low(_STATE.start, 2), NUD_PERMANENT, NUD_PERMANENT)
+_REMOTE_DETAIL: Final = (_STATE, _FLAGS, NDA_PORT, NDA_VNI, NDA_IFINDEX)
+_AS_LISTED: Final = (_FLAGS.start, 0xFF & ~_VOLATILE_NTF, 0)
+
+VNI: Final = Kind(
+    name="VNI filter",
+    message=tunnel_msg,
+    new=RTM_NEWTUNNEL,
+    delete=RTM_DELTUNNEL,
+    add=NLM_F_CREATE,
+    body=HEADER + 8,
+    key=(_IFINDEX, 1),
+)
+"""A VNI that a VXLAN device takes part in (`bridge vni`)."""
+
+FDB: Final = Kind(
+    "FDB entry",
+    *_NEIGHBOUR,
+    add=_REPLACE,
+    body=HEADER + 12,
+    key=(_IFINDEX, NDA_LLADDR, NDA_SRC_VNI),
+    value=(*_REMOTE_DETAIL, NDA_DST, NDA_NH_ID),
+    mine=_PERMANENT,
+    listed=_AS_LISTED,
+)
+"""(VNI, MAC) -> VTEP, in the VXLAN device itself (`self`)."""
+
+FLOOD: Final = Kind(
+    "flood entry",
+    *_NEIGHBOUR,
+    add=NLM_F_CREATE | NLM_F_APPEND,
+    body=HEADER + 12,
+    key=(_IFINDEX, NDA_LLADDR, NDA_SRC_VNI, NDA_DST, NDA_NH_ID),
+    value=_REMOTE_DETAIL,
+    mine=_PERMANENT,
+    listed=_AS_LISTED,
+)
+"""A member of a VNI's flood list: an FDB entry of the all-zero MAC, of which there may be many."""
+
+BRIDGE_FDB: Final = Kind(
+    "bridge FDB entry",
+    *_NEIGHBOUR,
+    add=_REPLACE,
+    body=HEADER + 12,
+    key=(_IFINDEX, NDA_LLADDR, NDA_VLAN),
+    value=(_STATE, _FLAGS),
+    mine=Mine(_FLAGS, NTF_EXT_LEARNED, NTF_EXT_LEARNED),
+    # NTF_MASTER asks for the bridge's own table; the listing names the bridge instead.
+    listed=(_FLAGS.start, 0xFF & ~_VOLATILE_NTF, NTF_MASTER),
+)
+"""(VLAN, MAC) -> port, in the bridge (`master`)."""
+
+NEIGHBOUR: Final = Kind(
+    "neighbour",
+    *_NEIGHBOUR,
+    add=_REPLACE,
+    body=HEADER + 12,
+    key=(_FAMILY, _IFINDEX, NDA_DST),
+    value=(_STATE, _FLAGS, NDA_LLADDR, NDA_PROTOCOL),
+    mine=Mine(NDA_PROTOCOL, PROTOCOL),
+    listed=_AS_LISTED,
+)
+"""IP -> MAC on a device: what the bridge answers with, and how the route plane reaches a VTEP."""
+
+ROUTE: Final = Kind(
+    name="route",
+    message=rtmsg,
+    new=rtnl.RTM_NEWROUTE,
+    delete=rtnl.RTM_DELROUTE,
+    add=_REPLACE,
+    body=HEADER + 12,
+    key=(_FAMILY, _DST_LEN_TO_TOS, _RTA_TABLE, _RTA_DST, _RTA_SRC, _RTA_PRIORITY),
+    value=(_PROTO_TO_TYPE, _LOW_FLAGS, *_ROUTE_VALUE),
+    mine=Mine(slice(_PROTO_TO_TYPE.start, _PROTO_TO_TYPE.start + 1), PROTOCOL),
+    listed=(_LOW_FLAGS.start, 0xFF & ~_VOLATILE_RTNH, 0),
+)
+"""A route of one table."""
+
+RULE: Final = Kind(
+    name="rule",
+    message=fibmsg,
+    new=rtnl.RTM_NEWRULE,
+    delete=rtnl.RTM_DELRULE,
+    # There is no replacing: without EXCL the kernel would take the same rule twice.
+    add=NLM_F_CREATE | NLM_F_EXCL,
+    body=HEADER + 12,
+    key=(_FAMILY, _DST_LEN_TO_TOS, _ACTION, _LOW_FLAGS, *_RULE_ATTRIBUTES),
+    mine=Mine(FRA_PROTOCOL, PROTOCOL),
+    exists=frozenset({errno.EEXIST}),
+    listed=(_LOW_FLAGS.start, _FIB_RULE_INVERT, 0),
+)
+"""A rule of `ip rule`: all of it is its key."""
+
+KINDS: Final = (VNI, FDB, FLOOD, BRIDGE_FDB, NEIGHBOUR, ROUTE, RULE)
+"""In the order in which they are added; deleted in the reverse order."""

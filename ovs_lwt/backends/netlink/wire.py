@@ -1,0 +1,147 @@
+"""How a dump's bytes are cut into rows of one shape, and which bytes of a row are its key.
+
+Nothing is decoded and nothing loops over entries: messages are gathered by length, then by the
+types and lengths of their attributes, level by level.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_lwt.backends import chains
+from ovs_lwt.backends.netlink.kinds import HEADER, Kind, Part
+from ovs_lwt.delta import Block
+from ovs_lwt.stencil import Bytes
+from ovs_lwt.topology import Flags
+from ovs_lwt.view import Indices
+
+LENGTH, TYPE, FLAGS, SEQUENCE = slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 12)
+"""The fields of struct nlmsghdr (include/uapi/linux/netlink.h)."""
+
+_ALIGN = 4  # NLMSG_ALIGNTO, NLA_ALIGNTO
+_ATTRIBUTE = 4  # struct nlattr: length 2, type 2
+_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
+_NOTHING = slice(0, 0)
+
+Shape = Mapping[int, slice]
+"""Attribute type -> where it stands in a row, header included, padding not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """Entries of one kind whose messages have one shape, as a block to compare."""
+
+    kind: Kind
+    block: Block
+    shape: Shape
+
+    @classmethod
+    def of(cls, kind: Kind, rows: Bytes, shape: Shape) -> Listed:
+        """Rows of one shape. An attribute that they lack is an empty part."""
+        key, value = (
+            tuple(_place(part, shape) for part in parts) for parts in (kind.key, kind.value)
+        )
+        return cls(kind, Block(rows, key, value), shape)
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    @property
+    def mine(self) -> Flags:
+        """bool[n]: which of the entries are ours."""
+        mine = self.kind.mine
+        if mine is None:
+            return np.ones(len(self), np.bool_)
+        place = _place(mine.part, self.shape)
+        if place == _NOTHING:
+            return np.zeros(len(self), np.bool_)
+        ours: Flags = self.block.rows[:, place.stop - 1] & mine.mask == mine.value
+        return ours
+
+
+def entries(kind: Kind, rows: Bytes) -> Iterator[Listed]:
+    """Messages of one length that a dump has listed, shape by shape.
+
+    What the kernel adds to their headers is taken off, in `rows` itself.
+    """
+    if kind.listed and len(rows):
+        byte, kept, added = kind.listed
+        rows[:, byte] = rows[:, byte] & kept | added
+    for which, shape in shapes(rows, kind.body):
+        yield Listed.of(kind, rows if len(which) == len(rows) else rows[which], shape)
+
+
+def sent(kind: Kind, rows: Bytes) -> Listed:
+    """Messages of one template (they have one shape), seen as the entries they make."""
+    ((_, shape),) = shapes(rows[:1], kind.body)
+    return Listed.of(kind, rows, shape)
+
+
+def shapes(rows: Bytes, start: int) -> Iterator[tuple[Indices, Shape]]:
+    """The shapes of messages of one length whose attributes begin at `start`: (rows, shape)."""
+    if not len(rows):
+        return
+    yield from _deeper(rows, np.arange(len(rows)), start, {})
+
+
+def _deeper(
+    rows: Bytes, which: Indices, at: int, found: dict[int, slice]
+) -> Iterator[tuple[Indices, Shape]]:
+    """Follow the attributes of these rows, which are alike as far as byte `at`."""
+    while at + _ATTRIBUTE <= rows.shape[1]:
+        column = rows[:, at : at + _ATTRIBUTE]
+        chosen = column if len(which) == len(rows) else column[which]
+        heads = np.ascontiguousarray(chosen).view("=u2")
+        if (heads != heads[0]).any():
+            codes = np.ascontiguousarray(chosen).view("=u4").ravel()
+            for code in np.unique(codes):
+                yield from _deeper(rows, which[codes == code], at, dict(found))
+            return
+        length, kind = int(heads[0, 0]), int(heads[0, 1]) & _TYPE_MASK
+        if length < _ATTRIBUTE:
+            break
+        found[kind] = slice(at, at + length)
+        at += -(-length // _ALIGN) * _ALIGN
+    yield which, found
+
+
+def cut(chunk: bytes) -> Iterator[Bytes]:
+    """Messages as they came from a socket, gathered by length (padded): uint8[n, length] each.
+
+    Within a length they keep their order.
+    """
+    octets = np.frombuffer(chunk, np.uint8)
+    octets = octets[: len(octets) // _ALIGN * _ALIGN]
+    if len(octets) < HEADER:
+        return
+    words = octets.view("=u4")
+    first = -(-int(words[0]) // _ALIGN) * _ALIGN
+    if first and len(octets) % first == 0 and (words[:: first // _ALIGN] == words[0]).all():
+        yield octets.reshape(-1, first)
+        return
+    starts = chains.starts(-(-words.astype(np.intp) // _ALIGN))
+    lengths = -(-words[starts].astype(np.intp) // _ALIGN) * _ALIGN
+    for length in np.unique(lengths):
+        yield octets[starts[lengths == length][:, None] * _ALIGN + np.arange(length)]
+
+
+def numbers(rows: Bytes, part: slice, kind: str = "u") -> NDArray[np.integer[Any]]:
+    """The numbers that stand in these bytes of every row, in the host's order."""
+    octets = np.ascontiguousarray(rows[:, part])
+    found: NDArray[np.integer[Any]] = octets.view(f"={kind}{octets.shape[1]}").ravel()
+    return found
+
+
+def octets(number: int, width: int) -> Bytes:
+    """A number in the host's order: uint8[width]."""
+    return np.frombuffer(number.to_bytes(width, sys.byteorder), np.uint8)
+
+
+def _place(part: Part, shape: Shape) -> slice:
+    return part if isinstance(part, slice) else shape.get(part, _NOTHING)
