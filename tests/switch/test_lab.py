@@ -314,15 +314,20 @@ def test_an_interrupted_up_leaves_nothing_behind(tmp_path: Path, number: signal.
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    # Once the first controller has been started, with guests on their way.
-    assert eventually(lambda: any(Path("/run/ovs-lwt/labs", name).glob("*/controller.pid")))
+    try:
+        # Once the first controller has been started, with guests on their way.
+        assert eventually(lambda: any(Path("/run/ovs-lwt/labs", name).glob("*/controller.pid")))
 
-    os.killpg(starting.pid, number)
-    said, _ = starting.communicate(timeout=30)
+        os.killpg(starting.pid, number)
+        said, _ = starting.communicate(timeout=30)
 
-    assert starting.returncode == 128 + number, said
-    assert b"removed again" in said
-    assert left_of(name) == []
+        assert starting.returncode == 128 + number, said
+        assert b"removed again" in said
+        assert left_of(name) == []
+    finally:
+        starting.kill()
+        starting.wait()
+        lifecycle.down(name)
 
 
 def test_a_namespace_of_somebody_else_s_is_left_alone(tmp_path: Path) -> None:
