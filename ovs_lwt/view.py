@@ -40,11 +40,6 @@ class LocalPorts:
             and np.array_equal(self.marked, other.marked)
         )
 
-    @classmethod
-    def none(cls) -> LocalPorts:
-        """A host without guests."""
-        return cls(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
-
 
 @dataclass(frozen=True)
 class FloodLists:

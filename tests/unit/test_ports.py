@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ovs_lwt.ports import resolve
@@ -40,10 +41,8 @@ def test_no_ports_are_no_guests() -> None:
     assert guests(found) == []
     assert len(found) == 0
     assert errors == {}
-    assert [column.dtype for column in (found.endpoint, found.port, found.marked)] == [
-        column.dtype
-        for column in (LocalPorts.none().endpoint, LocalPorts.none().port, LocalPorts.none().marked)
-    ]
+    columns = (found.endpoint, found.port, found.marked)
+    assert [column.dtype for column in columns] == [np.uint32, np.uint32, np.bool_]
 
 
 @pytest.mark.parametrize(

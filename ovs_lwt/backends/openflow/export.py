@@ -47,14 +47,9 @@ def write_groups(view: View, names: Names, out: TextIO) -> None:
     out.write("# groups\n")
     for buckets in program.group_buckets(Scope.everything(view)):
         template = pipeline().groups[buckets.entry]
-        head = template.head.format_map({buckets_slot(template.entry.slots): buckets.group})
+        head = template.heading(buckets.group)
         each = _fill("bucket=actions=" + template.bucket, buckets.count, buckets.columns, names)
         out.write(",".join([head, *each.to_pylist()]) + "\n")
-
-
-def buckets_slot(slots: tuple[str, ...]) -> str:
-    """The slot of a group's entry that is its number: by custom the first."""
-    return slots[0]
 
 
 def _fill(text: str, count: int, columns: Columns, names: Names) -> pa.StringArray:

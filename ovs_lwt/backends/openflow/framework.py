@@ -147,11 +147,6 @@ class Framework:
         return self.module("ofproto.ofproto_v1_4_parser")
 
     @property
-    def nicira_ext(self) -> Any:
-        """`ofproto.nicira_ext`: the constants of Open vSwitch's extensions."""
-        return self.module("ofproto.nicira_ext")
-
-    @property
     def packet(self) -> Any:
         """`lib.packet.packet`: builds and parses whole packets."""
         return self.module("lib.packet.packet")

@@ -28,6 +28,8 @@ COOKIE_OURS_MASK = 0xFFFF << 48
 COOKIE_VNI_MASK = 0xFFFFFF
 _TABLE = re.compile(r"\b(table=|goto_table:)(\w+)")
 _BUCKET = " bucket=actions="
+_GROUP_NUMBER = re.compile(r"\{\w+\}")
+_GROUP_HEAD = re.compile(rf"group_id={_GROUP_NUMBER.pattern},type=all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class GroupTemplate:
     head: str
     bucket: str
     message: Stencil
+
+    def heading(self, group: int) -> str:
+        """The head in ovs-ofctl syntax; its one slot is the group's number."""
+        return _GROUP_NUMBER.sub(str(group), self.head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ def _compile_group(entry: Entry) -> GroupTemplate:
     head, _, bucket = entry.text.partition(_BUCKET)
     if not bucket:
         raise FlowFileError(f"{entry.place}: a group has one `bucket=actions=…`")
-    if not head.endswith(",type=all"):
+    if not _GROUP_HEAD.fullmatch(head):
         raise FlowFileError(f"{entry.place}: groups are `group_id={{…}},type=all` so far")
     slots = [name for name in entry.slots if f"{{{name}}}" in bucket]
     empty = len(encode.encoded(encode.group_mod("ADD", 1, []), 0))
