@@ -16,7 +16,7 @@ from ipaddress import (
     ip_address,
     ip_interface,
 )
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -33,6 +33,11 @@ from ovs_lwt.names import NAME_PATTERN, is_name
 
 VNI_MAX = 0xFFFFFF
 MARK_MAX = 0xFFFFFFFF
+LABEL_MIN, LABEL_MAX = 16, 0xFFFFF  # RFC 3032: 20 bits, the first 16 are reserved
+
+Plane = Literal["ovs", "bridge", "route"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
+"""The forwarding planes: Open vSwitch, a Linux bridge, the kernel's routes."""
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _DATAPATH_ID = re.compile(r"(0[xX])?[0-9A-Fa-f]{16}")
@@ -254,6 +259,13 @@ class Vtep(_Part):
         description="True if somebody else runs this VTEP: it receives and sends, and ovs-lwt"
         " neither configures it nor gives it a namespace in a lab.",
     )
+    plane: Annotated[Plane, _word("plane", *PLANES)] = Field(
+        "ovs",
+        description="What forwards on this host: ovs (Open vSwitch, by flows), bridge (a Linux"
+        " bridge, by its FDB) or route (the kernel's routes: tenants are IP networks without"
+        " broadcast). Hosts of planes ovs and bridge can share a tenant; hosts of plane route"
+        " share tenants among themselves only.",
+    )
     datapath_id: DatapathId | None = Field(
         None,
         description="OpenFlow datapath id of the host's bridge: 16 hex digits."
@@ -315,6 +327,23 @@ class Tenant(_Part):
             " sender's own host, or flood to the tenant.",
         )
     )
+    encapsulation: Annotated[Literal["vxlan", "mpls"], _word("encapsulation", "vxlan", "mpls")] = (
+        Field(
+            "vxlan",
+            description="What carries the tenant's packets between hosts. mpls: one label for the"
+            " tenant, on hosts of plane route that are neighbours in the underlay.",
+        )
+    )
+    label: (
+        Annotated[
+            int, Field(ge=LABEL_MIN, le=LABEL_MAX), _whole(LABEL_MIN, LABEL_MAX, "MPLS label")
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The tenant's MPLS label, unique in the overlay; needed only with"
+        " encapsulation: mpls. Default: the VNI.",
+    )
     endpoints: Annotated[dict[Name, Endpoint], BeforeValidator(_nothing_is_empty)] = Field(
         default_factory=dict,
         description="Endpoints by name; more may come from endpoints_file.",
@@ -324,6 +353,13 @@ class Tenant(_Part):
     def effective_mark(self) -> int:
         """The tenant's mark: the VNI where none is given."""
         return self.vni if self.mark is None else self.mark
+
+    @property
+    def effective_label(self) -> int:
+        """The tenant's MPLS label: the VNI where none is given; 0 without MPLS."""
+        if self.encapsulation != "mpls":
+            return 0
+        return self.vni if self.label is None else self.label
 
 
 class Overlay(_Part):

@@ -8,17 +8,15 @@ compared across two of them is compared by VNI, MAC, address and name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ovs_lwt.mistakes import Refused, listing, suggestion
-from ovs_lwt.model import Tenant, Underlay, Vtep
+from ovs_lwt.model import Plane, Tenant, Underlay, Vtep
 from ovs_lwt.names import default_datapath_id, endpoint_id
 
 U8 = NDArray[np.uint8]
@@ -32,7 +30,7 @@ class VtepColumns:
     """V hosts, ascending by name.
 
     `family` is 4 or 6; `ipv4` (host byte order) is 0 for an IPv6 VTEP; `ipv6` is ``[V, 16]``,
-    network byte order, all zero for an IPv4 VTEP.
+    network byte order, all zero for an IPv4 VTEP. `plane` is what forwards there.
     """
 
     name: tuple[str, ...]
@@ -41,6 +39,7 @@ class VtepColumns:
     ipv6: U8
     external: Flags
     datapath_id: U64
+    plane: tuple[Plane, ...]
 
     @classmethod
     def build(cls, vteps: Mapping[str, Vtep]) -> VtepColumns:
@@ -59,6 +58,7 @@ class VtepColumns:
             ipv6=np.frombuffer(b"".join(six), np.uint8).reshape(-1, 16),
             external=np.array([vtep.external for vtep in vteps.values()], np.bool_),
             datapath_id=np.array(datapaths, np.uint64),
+            plane=tuple(vtep.plane for vtep in vteps.values()),
         )
 
     def address(self, index: int) -> str:
@@ -73,13 +73,14 @@ class VtepColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TenantColumns:
-    """T tenants, ascending by VNI."""
+    """T tenants, ascending by VNI. `label` is the MPLS label, 0 where VXLAN carries the tenant."""
 
     name: tuple[str, ...]
     vni: U32
     mark: U32
     flood_unknown: Flags
     answer_neighbours: Flags
+    label: U32
 
     @classmethod
     def build(cls, tenants: Mapping[str, Tenant]) -> TenantColumns:
@@ -95,6 +96,7 @@ class TenantColumns:
             answer_neighbours=np.array(
                 [tenant.neighbours == "answer" for tenant in every], np.bool_
             ),
+            label=np.array([tenant.effective_label for tenant in every], np.uint32),
         )
 
     def __len__(self) -> int:
@@ -183,6 +185,7 @@ class Topology:
                 ipv6=vteps.ipv6[by_name],
                 external=vteps.external[by_name],
                 datapath_id=vteps.datapath_id[by_name],
+                plane=tuple(vteps.plane[index] for index in by_name),
             ),
             TenantColumns(
                 name=tuple(tenants.name[index] for index in by_vni),
@@ -190,6 +193,7 @@ class Topology:
                 mark=tenants.mark[by_vni],
                 flood_unknown=tenants.flood_unknown[by_vni],
                 answer_neighbours=tenants.answer_neighbours[by_vni],
+                label=tenants.label[by_vni],
             ),
             EndpointColumns(
                 tenant=tenant[order],
@@ -203,6 +207,18 @@ class Topology:
         )
         _seal(topology)
         return topology
+
+    def on_plane(self, plane: Plane) -> Topology:
+        """Return the same overlay with all hosts on `plane`; raise `Refused` if they cannot be."""
+        labelled = np.flatnonzero(self.tenants.label)
+        if plane != "route" and len(labelled):
+            name = self.tenants.name[int(labelled[0])]
+            raise Refused(
+                f"tenant {name} is carried by MPLS, which plane {plane} cannot do: choose plane"
+                " route, or take 'encapsulation: mpls' away"
+            )
+        planes = (plane,) * len(self.vteps)
+        return replace(self, vteps=replace(self.vteps, plane=planes))
 
     def vtep_index(self, name: str) -> int:
         """Return the index of the VTEP called `name`; raise `Refused` if there is none."""
@@ -291,91 +307,3 @@ def _seal(topology: Topology) -> None:
             array = getattr(columns, column.name)
             if isinstance(array, np.ndarray):
                 array.setflags(write=False)
-
-
-def changed_tenants(old: Topology, new: Topology) -> frozenset[int]:
-    """Return the VNIs of all tenants that are not the same in `old` and `new`.
-
-    A tenant differs if it stands in only one of them, or if its own row, one of its endpoints or
-    addresses, or name, address or `external` of a VTEP it has endpoints on differ. Renumbering
-    is no change. The underlay and datapath ids belong to no tenant and are not compared.
-    """
-    rows_old, rows_new = _tenant_rows(old), _tenant_rows(new)
-    changed = {vni for vni, row in rows_old.items() if rows_new.get(vni) != row}
-    changed |= rows_new.keys() - rows_old.keys()
-    hosts: dict[tuple[Any, ...], int] = {}
-    relations_old, relations_new = _relations(old, hosts), _relations(new, hosts)
-    for (vni_old, columns_old), (vni_new, columns_new) in zip(
-        relations_old, relations_new, strict=True
-    ):
-        differing = _other_counts(vni_old, vni_new)
-        changed.update(differing.tolist())
-        # Those left have as many rows on either side, in the same order of VNI and key: row by
-        # row they can be laid side by side.
-        side_old, side_new = ~np.isin(vni_old, differing), ~np.isin(vni_new, differing)
-        unlike = np.zeros(int(side_old.sum()), np.bool_)
-        for column_old, column_new in zip(columns_old, columns_new, strict=True):
-            unlike |= _unlike(column_old, column_new, side_old, side_new)
-        changed.update(np.unique(vni_old[side_old][unlike]).tolist())
-    return frozenset(changed)
-
-
-def same(old: Topology, new: Topology) -> bool:
-    """Say whether two topologies are one overlay: underlay, hosts, tenants, endpoints."""
-    return (
-        old.underlay == new.underlay
-        and _vtep_rows(old.vteps) == _vtep_rows(new.vteps)
-        and np.array_equal(old.vteps.datapath_id, new.vteps.datapath_id)
-        and not changed_tenants(old, new)
-    )
-
-
-def _vtep_rows(vteps: VtepColumns) -> list[tuple[Any, ...]]:
-    addresses = (vteps.address(index) for index in range(len(vteps)))
-    return list(zip(vteps.name, addresses, vteps.external.tolist(), strict=True))
-
-
-def _tenant_rows(topology: Topology) -> dict[int, tuple[Any, ...]]:
-    tenants = topology.tenants
-    columns = (tenants.mark, tenants.flood_unknown, tenants.answer_neighbours)
-    rows = zip(tenants.name, *(column.tolist() for column in columns), strict=True)
-    return dict(zip(tenants.vni.tolist(), rows, strict=True))
-
-
-def _relations(
-    topology: Topology, hosts: dict[tuple[Any, ...], int]
-) -> list[tuple[U32, list[Any]]]:
-    """Return, for each relation, the VNI of every row and its columns, free of indices.
-
-    `hosts` numbers the VTEPs of both topologies alike.
-    """
-    vteps = _vtep_rows(topology.vteps)
-    numbers = np.array([hosts.setdefault(row, len(hosts)) for row in vteps], np.uint32)
-    endpoints, four, six = topology.endpoints, topology.addresses4, topology.addresses6
-    vni = topology.tenants.vni[endpoints.tenant]
-    host = numbers[endpoints.vtep]
-    return [
-        (vni, [endpoints.mac, host, endpoints.spoofing, endpoints.name]),
-        (vni[four.endpoint], [endpoints.mac[four.endpoint], four.ip, four.prefix]),
-        (vni[six.endpoint], [endpoints.mac[six.endpoint], six.ip, six.prefix]),
-    ]
-
-
-def _other_counts(old: U32, new: U32) -> U32:
-    """Return the VNIs that do not have the same number of rows in both."""
-    every, counts_old = np.unique(old, return_counts=True)
-    other, counts_new = np.unique(new, return_counts=True)
-    union = np.union1d(every, other)
-    totals = np.zeros((2, len(union)), np.int64)
-    totals[0, np.searchsorted(union, every)] = counts_old
-    totals[1, np.searchsorted(union, other)] = counts_new
-    differing: U32 = union[totals[0] != totals[1]].astype(np.uint32)
-    return differing
-
-
-def _unlike(old: Any, new: Any, side_old: Flags, side_new: Flags) -> Flags:
-    if isinstance(old, pa.Array):
-        pair = old.filter(pa.array(side_old)), new.filter(pa.array(side_new))
-        return np.asarray(pc.not_equal(*pair).to_numpy(zero_copy_only=False), np.bool_)
-    difference: Flags = old[side_old] != new[side_new]
-    return np.asarray(difference.any(axis=1)) if difference.ndim == 2 else difference

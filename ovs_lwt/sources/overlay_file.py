@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
 from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
 from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
+from ovs_lwt.sources.planes import check_planes
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, joined
 from ovs_lwt.sources.words import path_text
-from ovs_lwt.sources.yaml_places import line_of, parse, to_python
+from ovs_lwt.sources.yaml_places import LOADER, line_of, parse, to_python
 from ovs_lwt.topology import (
     Addresses4,
     Addresses6,
@@ -31,8 +33,9 @@ from ovs_lwt.topology import (
 # Endpoints by the million belong into the endpoints file.
 YAML_LIMIT = 64 << 20
 CSV_LIMIT = 1 << 30
+_PIECE = 1 << 20
 
-_NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark"})
+_NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark", "label"})
 _FLAGS = frozenset({"external"})
 
 
@@ -60,6 +63,18 @@ class OverlayFile:
 def load(path: Path) -> Topology:
     """Read the overlay at `path`; raise `OverlayInvalid` with everything wrong in it."""
     return OverlayFile(path).read()
+
+
+def planes_in(path: Path) -> dict[str, str]:
+    """Return the plane that the overlay file names for each of its hosts, where it does.
+
+    A glance, to know what to start: what is wrong with the file, `load` will say.
+    """
+    try:
+        vteps = yaml.load(path.read_bytes(), LOADER)["vteps"]
+        return {str(name): str(vtep["plane"]) for name, vtep in vteps.items() if "plane" in vtep}
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def parse_text(text: str, name: str = "overlay.yaml", base: Path | None = None) -> Topology:
@@ -131,6 +146,7 @@ class _Reading:
             more = self._endpoints(named, draft, place("endpoints_file"))
             rows = rows if more is None else joined(rows, more)
         check_rows(rows, draft, place, report)
+        check_planes(rows, draft, place, report)
         report.raise_if_any()
         if overlay is None:
             raise AssertionError("an overlay that is not valid has mistakes")
@@ -158,8 +174,12 @@ class _Reading:
                 what = "directory" if stat.S_ISDIR(mode) else "device"
                 self._report.add(spot, f"{said}is a {what}, not a file")
                 return b""
+            held = BytesIO()
             with path.open("rb") as stream:
-                data = stream.read(limit + 1)
+                # By the piece: a read of the limit sets that much memory aside for any file.
+                while held.tell() <= limit and (piece := stream.read(_PIECE)):
+                    held.write(piece)
+            data = held.getvalue()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             self._report.add(spot, f"{said}cannot be read: {reason}")

@@ -18,7 +18,8 @@ from yaml.reader import Reader
 
 from ovs_lwt.model import shown
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's quick loader where it was built with one."""
 _DEPTH_LIMIT = 32
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _FLAG = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -51,7 +52,7 @@ def parse(text: str, complain: Complain) -> Node | None:
         return None
     builder = _Builder(complain)
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        for event in yaml.parse(text, Loader=LOADER):
             if not builder.take(event):
                 return None
     except yaml.MarkedYAMLError as error:

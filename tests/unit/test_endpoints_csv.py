@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def mistakes(csv: str | bytes) -> list[str]:
     with pytest.raises(OverlayInvalid) as caught:
         loaded(csv)
     return [str(mistake) for mistake in caught.value.mistakes]
+
+
+def test_a_small_file_takes_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        loaded(HEADER + "red,web1,02:00:00:00:00:01,10.0.0.11/24,host2\n")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_endpoints_of_both_files_stand_side_by_side() -> None:

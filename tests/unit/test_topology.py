@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovs_lwt.changes import changed_tenants, same
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.names import default_datapath_id
 from ovs_lwt.sources.overlay_file import from_dict
@@ -22,8 +23,6 @@ from ovs_lwt.topology import (
     EndpointColumns,
     TenantColumns,
     Topology,
-    changed_tenants,
-    same,
 )
 from tests.strategies import overlays, topologies
 
@@ -230,6 +229,7 @@ def test_endpoints_follow_their_tenant_however_many_there_are(tenants: int) -> N
             backwards,
             np.ones(tenants, np.bool_),
             np.ones(tenants, np.bool_),
+            np.zeros(tenants, np.uint32),
         ),
         EndpointColumns(
             np.array([0, tenants - 1, 0], np.uint32),

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ovs_lwt.backends.openflow import program
-from ovs_lwt.backends.openflow.rows import Scope, remote_flood_of
+from ovs_lwt.backends.openflow.rows import remote_flood_of
 from ovs_lwt.backends.openflow.transaction import Transaction, between
-from ovs_lwt.topology import changed_tenants
+from ovs_lwt.backends.scope import Scope
+from ovs_lwt.changes import changed_tenants
 from ovs_lwt.view import View
 
 
