@@ -1,8 +1,7 @@
-"""The loop: source → view → switch. It owns the clock and every session, on one thread.
+"""The loop: source → view → plane. It owns the clock and every host, on one thread.
 
-What flows in: events (a switch connected, hung up, sent a message; a command), the local switches'
-OVSDB, the source. What flows out: bytes to the switches, errors to the ports' `external_ids`, words
-to the log.
+What flows in: events (a switch connected, hung up, sent a message; a command), what happens on this
+machine, the source. What flows out: bytes to switches and kernels, words to the log.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ovs_lwt.backends.openflow import rawstats
 from ovs_lwt.control import ControlSocket, Request
-from ovs_lwt.host import Connection, Host, Options
 from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.model import Plane as PlaneName
+from ovs_lwt.plane import Connection, Options, Plane, Switched
+from ovs_lwt.planes import host_on
 from ovs_lwt.sources import Source
 from ovs_lwt.topology import Topology
 
 LOG = logging.getLogger("ovs_lwt")
 
 POLL = 0.05
-"""Seconds between two looks at OVSDB, the control socket and the source when all is quiet."""
+"""Seconds from one look at this machine, the control socket and the source to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,9 @@ Clock = Callable[[], float]
 
 
 class Agent:
-    """Drives the hosts named in `hosts` (name, OVSDB remote) by what `source` says.
+    """Drives the hosts named in `hosts` by what `source` says.
 
+    hosts: (name, where): where its OVSDB listens, or its network namespace; "": here
     receive: waits up to that many seconds for the next item, None if there is none
     """
 
@@ -75,13 +76,13 @@ class Agent:
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
         self._topology = source.read()
         self._version: Hashable = source.version()
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, Plane] = {}
         self._waiting: list[Request] = []
         self._running = True
         self.control: ControlSocket | None = None
-        for name, ovsdb in hosts:
-            self._topology.vtep_index(name)
-            host = self._hosts[name] = Host(name, ovsdb, options)
+        self._planes = self._planes_of(self._topology, [name for name, _ in hosts])
+        for name, where in hosts:
+            host = self._hosts[name] = host_on(self._planes[name], name, where, options)
             host.prepare(self._topology)
             host.look(self._topology, clock())
 
@@ -105,7 +106,7 @@ class Agent:
         if self.control is not None:
             self.control.close()
         for host in self._hosts.values():
-            host.switch.close()
+            host.close()
 
     def stop(self) -> None:
         """End `run` soon. Flows stay."""
@@ -117,25 +118,27 @@ class Agent:
             case Opened(connection):
                 self._open(connection, now)
             case Closed(connection):
-                # Also of a connection that a newer one of the same switch has replaced.
-                rawstats.expect(connection, frozenset())
-                if host := self._host_of(connection):
-                    host.disconnect()
+                for each in self._switched:
+                    each.disconnect(connection)
             case Received(connection, message) if host := self._host_of(connection):
                 host.receive(message, now)
             case Reload():
                 self.reload()
 
     def _open(self, connection: Connection, now: float) -> None:
-        for host in self._hosts.values():
+        for host in self._switched:
             index = self._topology.vtep_index(host.name)
             if int(self._topology.vteps.datapath_id[index]) == connection.datapath_id:
                 host.connect(connection, now)
                 return
         LOG.warning("switch %016x is none of our hosts: left alone", connection.datapath_id)
 
-    def _host_of(self, connection: Connection) -> Host | None:
-        return next((h for h in self._hosts.values() if h.connection is connection), None)
+    @property
+    def _switched(self) -> list[Switched]:
+        return [host for host in self._hosts.values() if isinstance(host, Switched)]
+
+    def _host_of(self, connection: Connection) -> Switched | None:
+        return next((host for host in self._switched if host.connection is connection), None)
 
     def _poll(self) -> None:
         now = self._clock()
@@ -144,13 +147,13 @@ class Agent:
         if self._options.watch and self._source.version() != self._version:
             self.reload()
         for host in self._hosts.values():
-            if host.switch.run():
+            if host.poll():
                 host.look(self._topology, now)
             host.flush()
         # Before time passes: an audit that is due need not keep anybody waiting.
         self._settle()
         for host in self._hosts.values():
-            host.session.tick(now)
+            host.tick(now)
             host.flush()
 
     def reload(self) -> list[str]:
@@ -175,7 +178,13 @@ class Agent:
         return problems
 
     def _prepare(self, topology: Topology) -> None:
-        """Prepare all switches, or none: where one cannot, the others are taken back."""
+        """Prepare all hosts, or none: where one cannot, the others are taken back."""
+        for name, plane in self._planes_of(topology, list(self._hosts)).items():
+            if plane != self._planes[name]:
+                raise Refused(
+                    f"{name} runs on plane {self._planes[name]}, and the overlay now says {plane}:"
+                    " stop the agent, remove what it made (docs/planes.md), and start it again"
+                )
         try:
             for host in self._hosts.values():
                 host.prepare(topology)
@@ -184,6 +193,10 @@ class Agent:
                 with suppress(Refused):
                     host.prepare(self._topology)
             raise
+
+    @staticmethod
+    def _planes_of(topology: Topology, names: Sequence[str]) -> dict[str, PlaneName]:
+        return {name: topology.vteps.plane[topology.vtep_index(name)] for name in names}
 
     def commands(self) -> dict[str, Callable[[Request], None]]:
         """What the control socket understands."""
@@ -202,10 +215,7 @@ class Agent:
             request.error("\n".join(problems))
             return
         for host in self._hosts.values():
-            # Where the overlay changed nothing, the user means the switch; where it did, the
-            # switch is read once the change is there.
-            host.last = None
-            host.session.audit(self._clock())
+            host.audit(self._clock())
         self._waiting.append(request)
 
     def _serve_exit(self, request: Request) -> None:
@@ -213,15 +223,13 @@ class Agent:
         self.stop()
 
     def _settle(self) -> None:
-        """Answer those who wait for a reload, once every switch that is connected has it."""
+        """Answer those who wait for a reload, once every host that can be reached has it."""
         hosts = self._hosts.values()
         if not self._waiting or any(host.busy for host in hosts):
             return
         waiting, self._waiting = self._waiting, []
-        refused = [
-            f"{h.name}: {reason}" for h in hosts if h.refused for reason in h.refused.reasons
-        ]
-        lines = [f"{h.name}: {h.last.counts if h.last else h.session.state}" for h in hosts]
+        refused = [f"{host.name}: {reason}" for host in hosts for reason in host.refusals()]
+        lines = [f"{host.name}: {host.outcome()}" for host in hosts]
         for request in waiting:
             if refused:
                 request.error("\n".join(refused))

@@ -16,8 +16,10 @@ from typing import Any
 from ovs_lwt.agent import Agent, Closed, Item, Opened, Received, Reload
 from ovs_lwt.backends.openflow import framework
 from ovs_lwt.control import FOLDER, ControlSocket
-from ovs_lwt.host import Options
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.model import PLANES
+from ovs_lwt.plane import STATE, Options
+from ovs_lwt.sources import on_plane
 from ovs_lwt.sources.overlay_file import OverlayFile
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
 
@@ -30,9 +32,10 @@ FW.register_options(
         _GROUP.MultiStrOpt(
             "overlay-host",
             default=[],
-            metavar="HOST[=OVSDB]",
-            help="a host of the overlay to drive, and where its OVSDB listens; may be given several"
-            f" times (default OVSDB: {DEFAULT_OVSDB})",
+            metavar="HOST[=WHERE]",
+            help="a host of the overlay to drive; where its OVSDB listens, or on planes bridge and"
+            f" route, its network namespace; may be given several times (default: {DEFAULT_OVSDB},"
+            " or this namespace)",
         ),
         _GROUP.StrOpt("overlay-bridge", default=DEFAULT_BRIDGE, help="the bridge on every host"),
         _GROUP.StrOpt(
@@ -59,6 +62,10 @@ FW.register_options(
             "overlay-watch",
             default=False,
             help="take over changes of the overlay file as they are saved",
+        ),
+        _GROUP.StrOpt("overlay-plane", choices=PLANES, help="all hosts on this plane"),
+        _GROUP.StrOpt(
+            "overlay-state", default=str(STATE), help="where VLAN numbers of plane bridge are kept"
         ),
         _GROUP.StrOpt("overlay-control", help=f"control socket (default: {FOLDER}/HOST.ctl)"),
     ]
@@ -103,11 +110,13 @@ class OvsLwt(framework.App):
             neighbour_discovery=conf.overlay_nd,
             keep_foreign=conf.overlay_keep_foreign,
             watch=conf.overlay_watch,
+            state=Path(conf.overlay_state),
         )
+        source = on_plane(OverlayFile(Path(conf.overlay)), conf.overlay_plane)
         # First of all: where another controller runs, it shall not lose its switch.
         control = ControlSocket(Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl"))
         try:
-            self._agent = Agent(OverlayFile(Path(conf.overlay)), hosts, options, self._receive)
+            self._agent = Agent(source, hosts, options, self._receive)
         except BaseException:
             control.close()
             raise
@@ -154,8 +163,8 @@ class OvsLwt(framework.App):
 
 
 def _hosts(overlay: str | None, words: list[str]) -> list[tuple[str, str]]:
-    """(host, OVSDB remote) of every --overlay-host."""
+    """(host, where) of every --overlay-host."""
     if not overlay or not words:
         raise Refused("ovs_lwt.app needs --overlay FILE and --overlay-host HOST (see --help)")
     pairs = [word.partition("=") for word in words]
-    return [(host, ovsdb or DEFAULT_OVSDB) for host, _, ovsdb in pairs]
+    return [(host, where) for host, _, where in pairs]

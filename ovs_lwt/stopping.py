@@ -26,9 +26,14 @@ class Stop:
         self._sender.setblocking(False)
         self._said = False
 
-    def wait(self) -> None:
-        """Return when a signal has come."""
-        self._receiver.recv(1)
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return True when a signal has come; False if none has in so many seconds."""
+        self._receiver.settimeout(seconds)
+        try:
+            self._receiver.recv(1)
+        except TimeoutError:
+            return False
+        return True
 
     def say(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal: say stop; the second time, leave at once with status 128+`signum`."""

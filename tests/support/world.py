@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
 
 from ovs_lwt.agent import Agent, Closed, Item, Opened, Received
 from ovs_lwt.control import Request
-from ovs_lwt.host import Options
 from ovs_lwt.mistakes import Mistake, OverlayInvalid, Refused
+from ovs_lwt.plane import Options
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
 from ovs_lwt.vswitch import LocalPort, SwitchPlan
@@ -75,6 +75,12 @@ class FakeOvsdb:
 
     def report_errors(self, errors: Mapping[str, str]) -> None:
         self.errors = dict(errors)
+
+    def record_markings(self, markings: Mapping[str, str]) -> None:
+        self.found = [
+            replace(port, marking=markings.get(port.name, port.marking)) for port in self.found
+        ]
+        self.changed = True
 
     def close(self) -> None:
         self.found = []
@@ -138,7 +144,7 @@ class World:
         self.now = 1000.0
         self._story: Story = iter(())
         self._options = Options(bridge="br-lwt", controller="tcp:127.0.0.1:6653", **options)
-        monkeypatch.setattr("ovs_lwt.host.LocalSwitch", lambda ovsdb, _: self.ovsdb[ovsdb])
+        monkeypatch.setattr("ovs_lwt.ovs_host.LocalSwitch", lambda ovsdb, _: self.ovsdb[ovsdb])
         for name in self.ovsdb:
             self.plug(name)
 

@@ -29,10 +29,12 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
         held = world.switch["host1"].state
         assert held == holding(view())
         assert world.status("host1") == {
+            "plane": "ovs",
             "state": "in-sync",
             "flows": len(held.flows),
             "groups": 4,
             "errors": {},
+            "marking": {},
             "refused": [],
             "seconds": 0.0,
             "ports": {"blue-web1": "blue/web1", "red-web1": "red/web1"},

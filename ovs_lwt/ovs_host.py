@@ -1,15 +1,16 @@
-"""One host of the overlay: its switch in OVSDB, its OpenFlow connection, its session."""
+"""A host of plane ovs: its switch in OVSDB, its OpenFlow connection, its session."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from dataclasses import replace
 
 from ovs_lwt.backends.openflow import neighbours, rawstats, session
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.ovs_marks import PortMarks
+from ovs_lwt.plane import Connection, Options
 from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
@@ -22,34 +23,7 @@ _CHUNK = 1 << 19  # bytes handed to a connection at a time
 _SHOWN = 10  # lines of a report that may be long
 
 
-class Connection(Protocol):
-    """A switch's OpenFlow connection, as the framework gives it."""
-
-    datapath_id: int
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Queue bytes; waits while the queue is full."""
-
-    def close(self) -> None:
-        """Hang up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the user chose.
-
-    controller: the OVSDB target that the switches get; None leaves theirs alone
-    """
-
-    bridge: str
-    controller: str | None
-    datapath_type: Literal["auto", "system", "netdev"] = "auto"
-    neighbour_discovery: Literal["auto", "flow", "app"] = "auto"
-    keep_foreign: bool = False
-    watch: bool = False
-
-
-class Host:
+class OvsHost:
     """Joins what the overlay says of a host with what its switch says, and tells of both.
 
     guests: port name -> endpoint; errors: port name -> what is wrong with its claim
@@ -68,6 +42,7 @@ class Host:
         self._options = options
         self._view: View | None = None
         self._told: dict[str, str] = {}
+        self._marks = PortMarks(self.switch)
 
     # Its switch in OVSDB
 
@@ -88,18 +63,33 @@ class Host:
             )
         )
 
+    def poll(self) -> bool:
+        """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
+        for mended in self._marks.run():
+            LOG.warning("%s: %s", self.name, mended)
+        return self.switch.run()
+
+    def close(self) -> None:
+        """Close the connection with OVSDB. Flows and marks stay."""
+        self._marks.close()
+        self.switch.close()
+
     def look(self, topology: Topology, now: float) -> None:
         """Hand the session a view if the overlay or the switch's ports make a new one."""
         tunnel = self.switch.tunnel_ofport()
         if tunnel is None:
             return
         host = topology.vtep_index(self.name)
-        ports, self.errors = resolve(topology, host, self.switch.ports())
+        found = self.switch.ports()
+        ports, self.errors = resolve(topology, host, found)
         self.guests = {
             port.name: port.claim
-            for port in self.switch.ports()
+            for port in found
             if port.claim is not None and port.name not in self.errors
         }
+        marks = topology.tenants.mark[topology.endpoints.tenant[ports.endpoint]].tolist()
+        numbers = dict(zip(ports.port.tolist(), marks, strict=True))
+        self._marks.want(found, {p.name: numbers[p.ofport] for p in found if p.name in self.guests})
         view = View(topology, host, tunnel, ports, self._nd_by_flow())
         if self._view is None or not view.same(self._view):
             self._view = view
@@ -125,8 +115,11 @@ class Host:
         self.connection = connection
         self.session.connected(now)
 
-    def disconnect(self) -> None:
-        """Its switch has hung up."""
+    def disconnect(self, connection: Connection) -> None:
+        """A connection is gone: ours, another host's, or one that ours has replaced since."""
+        rawstats.expect(connection, frozenset())
+        if connection is not self.connection:
+            return
         LOG.info("%s: the switch has hung up", self.name)
         self.connection = None
         self.session.disconnected()
@@ -139,6 +132,10 @@ class Host:
             reply = neighbours.answer(self.session.installed, message, 0)
             if reply is not None:
                 self.session.outbox.append(reply)
+
+    def tick(self, now: float) -> None:
+        """Let the session do what is due."""
+        self.session.tick(now)
 
     def flush(self) -> None:
         """Send what the session wants sent, and tell what it has to tell."""
@@ -187,6 +184,23 @@ class Host:
 
     # What it says when asked
 
+    def audit(self, now: float) -> None:
+        """Read the switch, soon.
+
+        Where the overlay changed nothing, whoever asks means the switch; where it did, the switch
+        is read once the change is there.
+        """
+        self.last = None
+        self.session.audit(now)
+
+    def outcome(self) -> str:
+        """How it last came out, or what the session is at."""
+        return str(self.last.counts if self.last else self.session.state)
+
+    def refusals(self) -> tuple[str, ...]:
+        """What the switch refused."""
+        return self.refused.reasons if self.refused else ()
+
     @property
     def busy(self) -> bool:
         """Whether its switch is about to agree, or to refuse."""
@@ -195,12 +209,14 @@ class Host:
     def status(self) -> dict[str, object]:
         """The host's part of `ovs-appctl -t … status`."""
         return {
+            "plane": "ovs",
             "state": str(self.session.state),
             "flows": self.session.flow_count,
             "groups": self.session.group_count,
             "ports": self.guests,
             "errors": self.errors,
-            "refused": list(self.refused.reasons) if self.refused else [],
+            "marking": self._marks.marking(),
+            "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,
         }

@@ -1,0 +1,111 @@
+"""What the agent asks of a host, whichever plane forwards there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from ovs_lwt.topology import Topology
+
+STATE: Final = Path("/var/lib/ovs-lwt")
+"""Where a host keeps what must outlive its agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose.
+
+    bridge, controller (the OVSDB target that the switches get; None leaves theirs alone),
+    datapath_type, neighbour_discovery, keep_foreign: of plane ovs; state: a folder, of plane bridge
+    """
+
+    bridge: str
+    controller: str | None
+    datapath_type: Literal["auto", "system", "netdev"] = "auto"
+    neighbour_discovery: Literal["auto", "flow", "app"] = "auto"
+    keep_foreign: bool = False
+    watch: bool = False
+    state: Path = STATE
+
+
+class Plane(Protocol):
+    """One host of the overlay, made to forward as the overlay says.
+
+    name: the host's name in the overlay
+    """
+
+    name: str
+
+    def prepare(self, topology: Topology) -> None:
+        """Make what all tenants share (the switch, the devices) what the overlay needs.
+
+        Raises Refused, with nothing changed.
+        """
+
+    def poll(self) -> bool:
+        """Take note of what has happened on this machine; say whether `look` has something new."""
+
+    def look(self, topology: Topology, now: float) -> None:
+        """Desire what the overlay and this machine's own facts (its guests' ports) make."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due: a retry, an audit."""
+
+    def flush(self) -> None:
+        """Send what there is to send, and log what there is to tell."""
+
+    def audit(self, now: float) -> None:
+        """Compare what is installed with what is desired, soon; forget how that last came out."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is about to agree, or to refuse."""
+
+    def outcome(self) -> str:
+        """How it last came out, in a few words."""
+
+    def refusals(self) -> tuple[str, ...]:
+        """What was refused, and why; empty if nothing was."""
+
+    def status(self) -> dict[str, object]:
+        """The host's part of `ovs-appctl -t … status`.
+
+        All planes say: plane, state ("in-sync" when there is nothing left to do), ports (port name
+        -> endpoint), errors (port name -> what is wrong with its claim), marking (port name -> who
+        sets the tenant's mark), refused, last, seconds.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds open. What is installed stays."""
+
+
+class Connection(Protocol):
+    """A switch's OpenFlow connection, as the framework gives it."""
+
+    datapath_id: int
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue bytes; waits while the queue is full."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+@runtime_checkable
+class Switched(Plane, Protocol):
+    """A host whose plane is a switch that calls us: plane ovs.
+
+    connection: None while it is away
+    """
+
+    connection: Connection | None
+
+    def connect(self, connection: Connection, now: float) -> None:
+        """Its switch has connected."""
+
+    def disconnect(self, connection: Connection) -> None:
+        """A connection is gone; it may be that of another host, or one replaced since."""
+
+    def receive(self, message: bytes, now: float) -> None:
+        """A message from its switch."""
