@@ -1,13 +1,29 @@
-"""Attach a guest: a veth pair from its network namespace to a port of the switch.
+"""Attach a guest: a veth pair from its network namespace to its host, and the tenant's mark on it.
 
-The guest gets an ordinary interface (MAC, addresses, MTU) and nothing else; whose it is, is said
-on the host's side of the veth: the claim and, with the kernel datapath, the tenant's mark. Every
-step looks before it acts, so attaching twice mends what differs and detaching twice is success.
+The guest gets an ordinary interface (MAC, addresses, MTU; on plane route a gateway) and nothing
+else; whose it is, is said on the host's side of the veth: the claim and, where the kernel forwards,
+the tenant's mark. Every step looks before it acts, so attaching twice mends what differs and
+detaching twice is success. A `MarkKeeper` keeps the marks against drift.
 """
 
 from __future__ import annotations
 
-from ovs_lwt.veth.guest import Switch, attach, detach
-from ovs_lwt.veth.plan import AttachPlan, Marking, plan_attach, tunnel_mtu
+from ovs_lwt.veth.attach import Attached, Switch, attach, detach
+from ovs_lwt.veth.marking import KernelMarking, Marking
+from ovs_lwt.veth.marks import MarkKeeper
+from ovs_lwt.veth.notices import Notices
+from ovs_lwt.veth.plan import AttachPlan, plan_attach, tunnel_mtu
 
-__all__ = ["AttachPlan", "Marking", "Switch", "attach", "detach", "plan_attach", "tunnel_mtu"]
+__all__ = [
+    "AttachPlan",
+    "Attached",
+    "KernelMarking",
+    "MarkKeeper",
+    "Marking",
+    "Notices",
+    "Switch",
+    "attach",
+    "detach",
+    "plan_attach",
+    "tunnel_mtu",
+]

@@ -5,33 +5,20 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovs_lwt.mistakes import Refused
-
-
-def namespace_path(name: str) -> str:
-    """Return the path of namespace `name` (a name or a path); raise `Refused` if it is missing."""
-    path = Path(name).absolute() if "/" in name else Path("/var/run/netns", name)
-    if not path.exists():
-        mend = f"create it (ip netns add {name})" if "/" not in name else "see that it exists"
-        raise Refused(f"there is no network namespace {name}: {mend}")
-    return str(path)
+from ovs_lwt.netns import entered
 
 
 @contextmanager
-def inside(path: str | None) -> Iterator[Any]:
-    """Speak netlink within the namespace at `path`, or within our own (None)."""
-    try:
-        ipr = IPRoute() if path is None else IPRoute(netns=path, flags=0)
-    except OSError as error:
-        if path is None or error.errno == errno.EPERM:
-            raise
-        raise Refused(f"{path} is not a network namespace ({error})") from error
+def inside(netns: str | None) -> Iterator[Any]:
+    """Speak netlink within a namespace (a name or a path), or within our own (None)."""
+    with entered(netns):
+        ipr = IPRoute()
     with ipr:
         yield ipr
 
@@ -49,6 +36,17 @@ def spoken_by_kernel(what: str) -> Iterator[None]:
         raise Refused(f"cannot {what}: {error}{mend}") from error
 
 
+def ask(ipr: Any, message: Any, kind: int, flags: int) -> list[Any]:
+    """Send a message for which pyroute2 has no word of its own; return the answers.
+
+    kind, flags: nlmsg_type and nlmsg_flags, NLM_F_ACK or NLM_F_DUMP among them
+    """
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    # `IPRoute.nlm_request` of 0.9.7 fails with a KeyError.
+    return list(ipr.nlm_request_batch([message]))
+
+
 def link_named(ipr: Any, name: str) -> Any:
     """Return the link called `name`, or None if there is none."""
     try:
@@ -63,16 +61,15 @@ def link_named(ipr: Any, name: str) -> Any:
 def delete_link(ipr: Any, name: str) -> bool:
     """Delete the link called `name`; return False if there is none."""
     link = link_named(ipr, name)
-    if link is None:
-        return False
-    ignoring(errno.ENODEV, ipr.link, "del", index=link["index"])
-    return True
+    return link is not None and ignoring(errno.ENODEV, ipr.link, "del", index=link["index"])
 
 
-def ignoring(code: int, call: Any, *arguments: Any, **keywords: Any) -> None:
-    """Make a netlink call for which the answer `code` means: it already is so."""
+def ignoring(code: int, call: Any, *arguments: Any, **keywords: Any) -> bool:
+    """Make a netlink call for which the answer `code` means: it already is so (False)."""
     try:
         call(*arguments, **keywords)
     except NetlinkError as error:
         if error.code != code:
             raise
+        return False
+    return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Literal
+from ipaddress import IPv4Address, IPv6Address, ip_interface
+from typing import Final
 
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.model import Plane
 from ovs_lwt.names import endpoint_id
 from ovs_lwt.topology import Topology
+from ovs_lwt.veth.marking.values import Marking
 
 # What VXLAN adds inside the underlay's MTU (RFC 7348): the guest's own Ethernet header, the VXLAN
 # and UDP headers, and the outer IP header. The outer Ethernet header is not part of an MTU.
@@ -16,11 +18,16 @@ _INNER_ETHERNET: Final = 14
 _VXLAN: Final = 8
 _UDP: Final = 8
 _OUTER_IP: Final = {4: 20, 6: 40}
+_LABEL: Final = 4  # what MPLS adds (RFC 3032), and that is all: there is no inner Ethernet header
 
 _LEAST_MTU: Final = 68  # RFC 791
 _LEAST_MTU_IPV6: Final = 1280  # RFC 8200; below it, Linux takes IPv6 off the interface
 
-Marking = Literal["auto", "tc", "flow"]
+GATEWAY4: Final = "169.254.0.1"
+GATEWAY6: Final = "fe80::1"
+GATEWAY_MAC: Final = "02:4c:57:00:00:01"
+"""The gateways of every guest on plane route, and the MAC of the host's end of its veth. They are
+the same on all hosts, so a guest that moves keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +35,9 @@ class AttachPlan:
     """One endpoint's guest as it should be.
 
     `netns` is a namespace's name (as ``ip netns`` lists it) or path, `mac` has colons,
-    `addresses` have prefix lengths, `mtu` is the guest's (see `tunnel_mtu`). `marking` "tc" sets
-    the mark in the kernel, on the host's side of the veth, "flow" leaves it to the pipeline;
-    "auto" takes what the bridge's datapath can use.
+    `addresses` have prefix lengths, `mtu` is the guest's (see `tunnel_mtu`), `plane` its host's.
+    `marking` "tc" and "nft" set the mark in the kernel, on the host's side of the veth, "flow"
+    leaves it to the pipeline; "auto" takes the first of them that works there.
     """
 
     tenant: str
@@ -42,6 +49,7 @@ class AttachPlan:
     mark: int
     interface: str = "eth0"
     marking: Marking = "auto"
+    plane: Plane = "ovs"
 
     @property
     def identity(self) -> str:
@@ -68,10 +76,13 @@ def plan_attach(
 ) -> AttachPlan:
     """Return how endpoint `identity` (``TENANT/NAME``) is attached to `namespace`.
 
+    On plane route no other address is on the guest's link: it gets its own as /32 and /128.
     Raises `Refused` if there is no such endpoint, or if its underlay's MTU leaves too little.
     """
     index = topology.endpoint_index(identity)
     endpoints = topology.endpoints
+    vtep, owner = int(endpoints.vtep[index]), int(endpoints.tenant[index])
+    plane = topology.vteps.plane[vtep]
     addresses4, addresses6 = topology.addresses4, topology.addresses6
     addresses = [
         f"{IPv4Address(int(addresses4.ip[row]))}/{addresses4.prefix[row]}"
@@ -80,8 +91,13 @@ def plan_attach(
         f"{IPv6Address(addresses6.ip[row].tobytes())}/{addresses6.prefix[row]}"
         for row in (addresses6.endpoint == index).nonzero()[0]
     ]
-    family = int(topology.vteps.family[int(endpoints.vtep[index])])
-    mtu = tunnel_mtu(topology.underlay.mtu, family)
+    if plane == "route":
+        addresses = [str(ip_interface(address).ip) for address in addresses]
+        addresses = [f"{address}/{128 if ':' in address else 32}" for address in addresses]
+    if topology.tenants.label[owner]:
+        mtu = topology.underlay.mtu - _LABEL
+    else:
+        mtu = tunnel_mtu(topology.underlay.mtu, int(topology.vteps.family[vtep]))
     least = _LEAST_MTU_IPV6 if any(":" in address for address in addresses) else _LEAST_MTU
     if mtu < least:
         raise Refused(
@@ -96,7 +112,8 @@ def plan_attach(
         mac=int(endpoints.mac[index]).to_bytes(6, "big").hex(":"),
         addresses=tuple(addresses),
         mtu=mtu,
-        mark=int(topology.tenants.mark[int(endpoints.tenant[index])]),
+        mark=int(topology.tenants.mark[owner]),
         interface=interface,
         marking=marking,
+        plane=plane,
     )

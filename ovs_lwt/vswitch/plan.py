@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Literal
 
+from ovs_lwt.claims import KERNEL_MARKINGS
 from ovs_lwt.mistakes import Refused
 
 DEFAULT_OVSDB: Final = "unix:/var/run/openvswitch/db.sock"
@@ -81,15 +82,21 @@ class SwitchPlan:
 class LocalPort:
     """A port of the bridge that the datapath knows (`ofport` > 0); not the tunnel port.
 
-    `claim` is the endpoint it says it is (``TENANT/NAME``), `marked` whether the kernel sets the
-    tenant's mark on what it receives, `error` what its ``external_ids:ovs-lwt-error`` says.
+    `claim` is the endpoint it says it is (``TENANT/NAME``), `marking` who sets the tenant's mark on
+    what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its
+    ``external_ids:ovs-lwt-error`` says.
     """
 
     name: str
     ofport: int
     claim: str | None = None
-    marked: bool = False
+    marking: str | None = None
     error: str | None = None
+
+    @property
+    def marked(self) -> bool:
+        """Whether the kernel marks what the guest sends."""
+        return self.marking in KERNEL_MARKINGS
 
 
 def check_port_name(what: str, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ovs_lwt.claims import ERROR_KEY, KERNEL_MARKINGS, MARKING_KEY, claimed_endpoint
+from ovs_lwt.claims import ERROR_KEY, MARKING_KEY, claimed_endpoint
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
 from ovs_lwt.vswitch.plan import (
@@ -223,6 +223,22 @@ class LocalSwitch:
         except Refused as refusal:
             _LOG.warning("bridge %s: port errors are not written yet: %s", self.bridge, refusal)
 
+    def record_markings(self, markings: Mapping[str, str]) -> None:
+        """Say on each of these ports who sets the tenant's mark; like `report_errors` otherwise."""
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                if interface.name in markings:
+                    marking = markings[interface.name]
+                    assign_key(interface, "external_ids", MARKING_KEY, marking)
+
+        if not self.connected:
+            return
+        try:
+            self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: markings are not written yet: %s", self.bridge, refusal)
+
     def add_port(
         self,
         name: str,
@@ -352,6 +368,6 @@ def _local_port(interface: Row, ofport: int) -> LocalPort:
         name=interface.name,
         ofport=ofport,
         claim=claimed_endpoint(external_ids),
-        marked=external_ids.get(MARKING_KEY) in KERNEL_MARKINGS,
+        marking=external_ids.get(MARKING_KEY),
         error=external_ids.get(ERROR_KEY),
     )

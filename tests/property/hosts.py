@@ -40,7 +40,9 @@ def views(draw: st.DrawFn, topology: Topology, host: int) -> View:
         what = draw(st.sampled_from((*["no"] * 12, "away", "moved", "marked")))
         if what != "away":
             number = _usual_port(name) + 500 * (what == "moved")
-            ports.append(LocalPort(f"p{number}", number, name, marked=what == "marked"))
+            ports.append(
+                LocalPort(f"p{number}", number, name, marking="tc" if what == "marked" else "flow")
+            )
     # Claims that come to nothing, most of them.
     for claim in draw(st.lists(st.sampled_from([*local, *away, "nobody/here"]), max_size=2)):
         ports.append(LocalPort(f"q{len(ports)}", 900 + len(ports), claim))

@@ -5,21 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pyroute2 import IPBatch, IPRoute
-from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.sources.overlay_file import load
-from ovs_lwt.veth import AttachPlan, attach, detach, plan_attach, tunnel_mtu
-from ovs_lwt.veth.mark import clear_mark, filter_mark, mark_filter, set_mark
+from ovs_lwt.veth import Attached, AttachPlan, attach, detach, plan_attach, tunnel_mtu
 from ovs_lwt.vswitch import LocalPort, LocalSwitch, SwitchPlan
 from tests.support.ovs import OvsHost, eventually, in_netns, network_namespace
 
@@ -98,7 +94,7 @@ def ping(netns: str, address: str, *options: str) -> bool:
 
 class TestAttached:
     def test_the_guest_gets_what_the_overlay_says(self, host: OvsHost, switch: LocalSwitch) -> None:
-        assert attach(WEB1, switch, host_netns=host.netns) == PORT
+        assert attach(WEB1, switch, host_netns=host.netns) == Attached(PORT, "flow")
 
         guest = guest_link(GUEST1)
         assert guest["address"] == "02:00:00:00:00:01"
@@ -113,7 +109,7 @@ class TestAttached:
         attach(WEB1, switch, host_netns=host.netns)
 
         (port,) = switch.ports()
-        assert port == LocalPort(PORT, port.ofport, "blue/web1", marked=False)
+        assert port == LocalPort(PORT, port.ofport, "blue/web1", "flow")
         end = link(host.netns, PORT)
         assert end is not None
         assert end["mtu"] == 1450
@@ -270,11 +266,13 @@ class TestRefused:
             attach(dataclasses.replace(WEB1, netns=GUEST2), switch, host_netns=host.netns)
         assert guest_link(GUEST1)
 
+    @pytest.mark.parametrize("marking", ["tc", "nft"])
     def test_kernel_marks_on_the_userspace_datapath(
-        self, host: OvsHost, switch: LocalSwitch
+        self, host: OvsHost, switch: LocalSwitch, marking: Literal["tc", "nft"]
     ) -> None:
-        with pytest.raises(Refused, match="does not see marks set by tc"):
-            attach(dataclasses.replace(WEB1, marking="tc"), switch, host_netns=host.netns)
+        with pytest.raises(Refused, match=f"does not see marks set by {marking}"):
+            attach(dataclasses.replace(WEB1, marking=marking), switch, host_netns=host.netns)
+        assert link(GUEST1, "eth0") is None
 
     def test_no_bridge_yet(self, host: OvsHost) -> None:
         with (
@@ -350,50 +348,3 @@ tenants:
     def test_an_endpoint_that_does_not_exist(self, overlay: Path) -> None:
         with pytest.raises(Refused, match="web9"):
             plan_attach(load(overlay), "blue/web9", GUEST1)
-
-
-class TestKernelMark:
-    def test_the_filter_as_it_goes_to_the_kernel(self) -> None:
-        """`tc filter … ingress prio 1 handle 1 matchall action skbedit mark 10`, for all of it."""
-        batch = IPBatch()
-        batch.tc("add-filter", **mark_filter(index=7, mark=10))
-        message = tcmsg(bytes(batch.batch))
-        message.decode()
-
-        assert message["index"] == 7
-        assert message["parent"] == 0xFFFFFFF2, "ingress of clsact"
-        assert message["handle"] == 1
-        assert message["info"] >> 16 == 1, "priority"
-        assert message["info"] & 0xFFFF == 0x0300, "every protocol: ETH_P_ALL, network order"
-        assert message.get_attr("TCA_KIND") == "matchall"
-        assert filter_mark(message) == 10
-
-    def test_set_read_changed_and_cleared_or_refused_with_the_mend(self) -> None:
-        """What holds depends on the kernel this runs on; both are right, nothing in between."""
-        with network_namespace(GUEST1):
-            in_netns(GUEST1, "ip", "link", "add", "a1", "type", "veth", "peer", "name", "a2")
-            with IPRoute(netns=f"/run/netns/{GUEST1}", flags=0) as ipr:
-                index = ipr.link("get", ifname="a1")[0]["index"]
-                clear_mark(ipr, index)
-                if not kernel_has_skbedit():
-                    with pytest.raises(Refused, match=r"cls_matchall act_skbedit.*marking 'flow'"):
-                        set_mark(ipr, index, 10)
-                    return
-                for mark in (10, 10, 11):
-                    set_mark(ipr, index, mark)
-                    shown = in_netns(GUEST1, "tc", "filter", "show", "dev", "a1", "ingress")
-                    assert re.findall(r"mark (\d+)", shown) == [str(mark)]
-                clear_mark(ipr, index)
-                assert not in_netns(GUEST1, "tc", "filter", "show", "dev", "a1", "ingress")
-
-
-def kernel_has_skbedit() -> bool:
-    """Ask `tc`, in a namespace of its own."""
-    with network_namespace(GUEST2):
-        in_netns(GUEST2, "ip", "link", "add", "a1", "type", "veth", "peer", "name", "a2")
-        in_netns(GUEST2, "tc", "qdisc", "add", "dev", "a1", "clsact")
-        command = "tc filter add dev a1 ingress matchall action skbedit mark 10"
-        done = subprocess.run(
-            ["ip", "netns", "exec", GUEST2, *command.split()], capture_output=True, check=False
-        )
-        return done.returncode == 0

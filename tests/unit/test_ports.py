@@ -27,7 +27,7 @@ def test_claims_become_ports_in_the_order_of_endpoints() -> None:
         TOPOLOGY,
         HOST1,
         [
-            LocalPort("r", 3, "red/web1", marked=True),
+            LocalPort("r", 3, "red/web1", marking="tc"),
             LocalPort("b", 8, "blue/web1"),
             LocalPort("uplink", 1),
         ],

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
+from ovs_lwt.backends import scope
 from ovs_lwt.backends.openflow import change, program, rows
-from ovs_lwt.backends.openflow.rows import SHARED_LIST, Scope
+from ovs_lwt.backends.openflow.rows import SHARED_LIST
+from ovs_lwt.backends.scope import Scope
 from ovs_lwt.view import View
 from ovs_lwt.vswitch import LocalPort
 from tests.support.overlays import TUNNEL, Overlay, claims, endpoint, two_tenants, view
@@ -99,7 +101,7 @@ def test_a_vni_that_is_anothers_mark_is_that_mark() -> None:
 
 
 def test_ports_that_the_kernel_marks_need_no_flow_to_classify() -> None:
-    marked = [LocalPort("b", 5, "blue/web1", marked=True), LocalPort("r", 6, "red/web1")]
+    marked = [LocalPort("b", 5, "blue/web1", marking="tc"), LocalPort("r", 6, "red/web1")]
     (red,) = lines(view(ports=marked), "classify.from_port")
     assert red.startswith("in_port=6 actions=")
     assert count(view(ports=marked), "forward.local_endpoint") == [2]
@@ -179,7 +181,7 @@ def test_a_link_local_address_that_another_endpoint_lists_is_that_ones() -> None
 
 def test_link_local_addresses_follow_from_macs() -> None:
     """The example of RFC 4291, appendix A, with its bits: 34-56-78-9A-BC-DE."""
-    (address,) = rows.link_local(np.array([0x3456789ABCDE], np.uint64))
+    (address,) = scope.link_local(np.array([0x3456789ABCDE], np.uint64))
     assert address.tobytes().hex(":", 2) == "fe80:0000:0000:0000:3656:78ff:fe9a:bcde"
 
 
@@ -260,7 +262,7 @@ def test_a_port_that_moves_affects_its_tenant() -> None:
     overlay = two_tenants()
     ports = claims(view(overlay).topology, "host1")
     moved = [LocalPort(ports[0].name, 77, ports[0].claim), ports[1]]
-    marked = [ports[0], LocalPort(ports[1].name, ports[1].ofport, ports[1].claim, marked=True)]
+    marked = [ports[0], LocalPort(ports[1].name, ports[1].ofport, ports[1].claim, marking="tc")]
     assert change.affected(view(overlay), view(overlay, ports=moved)) == {1010}
     assert change.affected(view(overlay), view(overlay, ports=marked)) == {2020}
     assert change.affected(view(overlay), view(overlay, ports=ports)) == frozenset()

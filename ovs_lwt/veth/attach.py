@@ -1,0 +1,165 @@
+"""Attach and detach: the pair, its two ends, the mark, and on plane ovs the port of the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ovs_lwt.claims import ENDPOINT_KEY, MARKING_KEY
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.names import endpoint_id, port_name
+from ovs_lwt.veth.guest import set_guest_end
+from ovs_lwt.veth.host_end import set_host_end
+from ovs_lwt.veth.marking import BOTH_WAYS, ONE_WAY, CannotMark, Marked, clear_mark, set_mark
+from ovs_lwt.veth.netlink import delete_link, inside, link_named, spoken_by_kernel
+from ovs_lwt.veth.pair import create_pair, find_pair, in_use, is_ours
+from ovs_lwt.veth.plan import AttachPlan
+
+
+class Switch(Protocol):
+    """What attaching needs of the local switch; `ovs_lwt.vswitch.LocalSwitch` is one."""
+
+    bridge: str
+
+    def datapath_type(self) -> str:
+        """Return "system" or "netdev"."""
+
+    def claim_of(self, name: str) -> str | None:
+        """Return the endpoint that port `name` claims, or None."""
+
+    def add_port(self, name: str, external_ids: Mapping[str, str]) -> None:
+        """Add the port, or mend it."""
+
+    def del_port(self, name: str) -> bool:
+        """Remove the port if it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A guest that is attached: the host's end of its veth, and who sets its tenant's mark."""
+
+    port: str
+    marking: Literal["tc", "nft", "flow"]
+
+
+def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = None) -> Attached:
+    """Give the guest its interface and its host the other end, claimed and marked.
+
+    `switch` is the local switch, None on planes bridge and route: there the device's alias is the
+    claim. `host_netns` is the namespace (name or path) of the host, where it is not ours.
+    Raises `Refused` if a namespace is missing, a name is in use by something else, the mark cannot
+    be set, or the kernel or ovs-vswitchd will not; what this call had created is then removed
+    again.
+    """
+    if (switch is None) != (plan.plane != "ovs"):
+        raise ValueError(f"plane {plan.plane} with {'no' if switch is None else 'a'} switch")
+    name = port_name(plan.tenant, plan.endpoint)
+    userspace = switch is not None and switch.datapath_type() == "netdev"
+    _refuse_marking(plan, switch if userspace else None)
+    claimed = switch is not None and _claimed(switch, name, plan.identity)
+    with (
+        spoken_by_kernel(f"attach {plan.identity} to {plan.netns}"),
+        inside(host_netns) as host,
+        ExitStack() as undo,
+    ):
+        with inside(plan.netns) as guest:
+            link = find_pair(host, guest, plan, name)
+            fresh = link is None
+            if fresh:
+                if switch is not None:
+                    # A port left behind by a guest that was deleted hangs on the device that is
+                    # no more: the new one of that name would never be read.
+                    switch.del_port(name)
+                    claimed = False
+                link = create_pair(host, plan, name, undo)
+            set_host_end(host, link, plan)
+            set_guest_end(guest, plan, checksums=not userspace)
+        marking: Literal["tc", "nft", "flow"] = "flow"
+        if not userspace:
+            marking = _mark(host, host_netns, link, plan, fresh=fresh)
+            if fresh:
+                undo.callback(clear_mark, host, host_netns, name, None)
+        if switch is not None:
+            if not claimed:
+                undo.callback(_forget_port, switch, name)
+            switch.add_port(name, {ENDPOINT_KEY: plan.identity, MARKING_KEY: marking})
+        undo.pop_all()
+    return Attached(name, marking)
+
+
+def detach(
+    tenant: str, endpoint: str, switch: Switch | None, *, host_netns: str | None = None
+) -> bool:
+    """Remove the endpoint's port and veth; return False if there was neither.
+
+    `switch` and `host_netns` as for `attach`. Raises `Refused`, with nothing removed, if what has
+    the port's name is not ours.
+    """
+    name, identity = port_name(tenant, endpoint), endpoint_id(tenant, endpoint)
+    with spoken_by_kernel(f"detach {identity}"), inside(host_netns) as host:
+        link = link_named(host, name)
+        claimed = switch is not None and _claimed(switch, name, identity)
+        if link is not None and not is_ours(link, identity):
+            raise in_use(name, link)
+        removed = switch is not None and claimed and switch.del_port(name)
+        # tc's filters go with the device, nft's chains may wait for the next one of that name.
+        clear_mark(host, host_netns, name, None)
+        return delete_link(host, name) or removed
+
+
+def _claimed(switch: Switch, name: str, identity: str) -> bool:
+    """Say whether port `name` is this endpoint's already; refuse if it is another's."""
+    claim = switch.claim_of(name)
+    if claim not in (None, identity):
+        raise Refused(
+            f"port '{name}' claims endpoint '{claim}': detach that one first, or remove the port"
+            f" (ovs-vsctl del-port {name})"
+        )
+    return claim == identity
+
+
+def _forget_port(switch: Switch, name: str) -> None:
+    # What made us go back says more than what may go wrong on the way.
+    with suppress(Refused):
+        switch.del_port(name)
+
+
+def _refuse_marking(plan: AttachPlan, userspace: Switch | None) -> None:
+    """Refuse a way of marking that this host has no use for, whatever its kernel can do."""
+    if userspace is not None and plan.marking in ("tc", "nft"):
+        # A mark set by the kernel does not reach packets that leave it by a packet socket.
+        raise Refused(
+            f"bridge '{userspace.bridge}' has the userspace datapath, which does not see marks set"
+            f" by {plan.marking}: attach with marking 'flow'"
+        )
+    if plan.plane != "ovs" and plan.marking == "flow":
+        raise Refused(
+            f"plane {plan.plane} has no flow that could set the mark of {plan.identity}: attach"
+            " with marking 'tc' or 'nft'"
+        )
+
+
+def _mark(
+    host: Any, netns: str | None, link: Any, plan: AttachPlan, *, fresh: bool
+) -> Literal["tc", "nft", "flow"]:
+    """Mark what passes the host's end, where the kernel forwards it; return who does.
+
+    On plane ovs the flows mark what a guest is handed; and all of it, if the kernel cannot.
+    """
+    name, index = link.get("ifname"), link["index"]
+    if plan.marking != "flow":
+        directions = ONE_WAY if plan.plane == "ovs" else BOTH_WAYS
+        device = Marked(name, index, plan.mark, directions)
+        try:
+            return set_mark(host, netns, device, plan.marking, clean=fresh)
+        except CannotMark as lacking:
+            if plan.plane != "ovs" or plan.marking != "auto":
+                mend = ", or attach with marking 'flow'" if plan.plane == "ovs" else ""
+                raise Refused(
+                    f"this machine cannot mark the packets of {plan.identity}: {lacking}{mend}"
+                ) from lacking
+    if not fresh:
+        clear_mark(host, netns, name, index)
+    return "flow"

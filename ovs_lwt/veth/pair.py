@@ -1,0 +1,68 @@
+"""The pair of a veth: whether it is there, whose it is, and how it is made."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.netns import namespace_path
+from ovs_lwt.veth.netlink import delete_link, link_named
+from ovs_lwt.veth.plan import AttachPlan
+
+
+def alias(identity: str) -> str:
+    """What `ip link` shows on the host's end: whose it is. Without a switch it is the claim."""
+    return f"ovs-lwt {identity}"
+
+
+def is_ours(link: Any, identity: str) -> bool:
+    """Say whether a link is the host's end of this endpoint's veth."""
+    kind = link.get(("linkinfo", "kind"))
+    return bool(kind == "veth" and link.get("ifalias") == alias(identity))
+
+
+def in_use(name: str, link: Any) -> Refused:
+    """Return the refusal of a name that something else has."""
+    whose = link.get("ifalias") or f"a {link.get(('linkinfo', 'kind')) or 'physical'} device"
+    return Refused(f"'{name}' is in use by {whose}: remove it first (ip link del {name})")
+
+
+def find_pair(host: Any, guest: Any, plan: AttachPlan, name: str) -> Any | None:
+    """Return the host's end if the whole pair is there, None if nothing is; else refuse."""
+    mine, inner = link_named(host, name), link_named(guest, plan.interface)
+    if mine is not None and not is_ours(mine, plan.identity):
+        raise in_use(name, mine)
+    if mine is None:
+        if inner is not None:
+            raise Refused(
+                f"network namespace {plan.netns} already has an interface '{plan.interface}':"
+                " choose another name with --interface"
+            )
+        return None
+    if (
+        inner is None
+        or inner.get("link") != mine["index"]
+        or mine.get("link") != inner["index"]
+        or inner.get(("linkinfo", "kind")) != "veth"
+    ):
+        raise Refused(
+            f"{plan.identity} is attached elsewhere, not to '{plan.interface}' of {plan.netns}:"
+            f" detach it first (ovs-lwt detach {plan.identity})"
+        )
+    return mine
+
+
+def create_pair(host: Any, plan: AttachPlan, name: str, undo: ExitStack) -> Any:
+    """Create both ends and return the host's; `undo` learns how to remove them."""
+    # In one message: the guest's end never exists in the host's namespace.
+    peer = {
+        "ifname": plan.interface,
+        "address": plan.mac,
+        "mtu": plan.mtu,
+        "net_ns_fd": namespace_path(plan.netns),
+    }
+    host.link("add", ifname=name, kind="veth", mtu=plan.mtu, peer=peer)
+    undo.callback(delete_link, host, name)
+    host.link("set", ifname=name, ifalias=alias(plan.identity))
+    return link_named(host, name)
