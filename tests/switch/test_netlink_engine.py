@@ -27,11 +27,17 @@ from tests.support.ovs import in_netns, network_namespace
 NETNS = f"netlink-{os.getpid()}"
 N = 300
 MAC = 0x020000000000
-ANY, LINK_LOCAL, FD00_2 = (
+ANY, LINK_LOCAL, FD00_1, FD00_2 = (
     np.frombuffer(bytes.fromhex(address), np.uint8).reshape(1, 16)
-    for address in ("0" * 32, "fe80" + "0" * 27 + "1", "fd00" + "0" * 27 + "2")
+    for address in (
+        "0" * 32,
+        "fe80" + "0" * 27 + "1",
+        "fd00" + "0" * 27 + "1",
+        "fd00" + "0" * 27 + "2",
+    )
 )
 COUNT = np.arange(N)
+LOCAL = np.array([0x0A010001], np.uint32)
 
 
 def u32(*numbers: int) -> Column:
@@ -96,12 +102,16 @@ def bridge_plane() -> list[Rows]:
 
 
 def route_plane() -> list[Rows]:
-    vni, vtep, vtep6 = {"vni": 5 + COUNT % 7}, {"vtep": 0x0A010100 + COUNT % 50}, {"vtep6": FD00_2}
+    vni: dict[str, Column] = {"vni": 5 + COUNT % 7}
+    vtep: dict[str, Column] = {"vtep": 0x0A010100 + COUNT % 50, "local": LOCAL}
+    vtep6 = {"vtep6": FD00_2, "local6": FD00_1}
     prefix = {"prefix": 0x14000000 + COUNT * 256, "length": u32(24)}
     prefix6 = {"prefix6": numbered6("20010db8"), "length": u32(128)}
     via6 = {"via6": LINK_LOCAL}
     every = {"prefix": u32(0), "length": u32(0), "vni": u32(5), "vtep": u32(0x0A010101)}
+    every |= {"local": LOCAL}
     every6 = {"prefix6": ANY, "length": u32(0), "vni": u32(5), "vtep": u32(0x0A010101)}
+    every6 |= {"local": LOCAL}
     relations: list[tuple[str, int, int, dict[str, Column]]] = [
         ("remote_prefix", N, 1000, prefix | vni | vtep | {"dev": VXLAN}),
         ("remote_prefix", 1, 9000, every | {"dev": VXLAN}),
@@ -192,12 +202,12 @@ def test_iproute2_sees_the_same() -> None:
     assert any("1000-1050" in line for line in shown("bridge", "vni", "show", "dev", "vxlan0"))
     assert shown("ip", "route", "show", "table", "9000") == {
         (
-            "default encap ip id 5 src 0.0.0.0 dst 10.1.1.1 ttl 0 tos 0 via 10.1.1.1 dev vxlan0"
+            "default encap ip id 5 src 10.1.0.1 dst 10.1.1.1 ttl 0 tos 0 via 10.1.1.1 dev vxlan0"
             " proto 76 onlink"
         )
     }
     assert (
-        "20.0.1.0/24 encap ip6 id 6 src :: dst fd00::2 hoplimit 0 tc 0 via inet6 fe80::1"
+        "20.0.1.0/24 encap ip6 id 6 src fd00::1 dst fd00::2 hoplimit 0 tc 0 csum via inet6 fe80::1"
         " dev vxlan6 proto 76 onlink"
     ) in shown("ip", "route", "show", "table", "2001")
     rules = shown("ip", "rule")

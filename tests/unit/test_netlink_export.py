@@ -31,6 +31,7 @@ RELATIONS = (
             "prefix": u32(0, 0x14010200),
             "length": u32(0, 24),
             "vni": u32(1010),
+            "local": u32(0xC0000201),
             "vtep": u32(0xC0000202),
             "dev": u32(0),
         },
@@ -66,7 +67,7 @@ def test_bridge_reads_its_own() -> None:
 
 
 def test_ip_reads_its_own() -> None:
-    encap = "encap ip id 1010 dst 192.0.2.2 via 192.0.2.2 dev vxlan0 onlink proto 76"
+    encap = "encap ip id 1010 src 192.0.2.1 dst 192.0.2.2 via 192.0.2.2 dev vxlan0 onlink proto 76"
     assert printed("ip")[1:] == [
         f"route replace table 10 0.0.0.0/0 {encap}",
         f"route replace table 10 20.1.2.0/24 {encap}",

@@ -98,6 +98,7 @@ def test_a_default_route_names_no_destination_as_the_kernel_lists_none() -> None
         "prefix": np.array([0x0A000000, 0], np.uint32),
         "length": np.array([8, 0], np.uint8),
         "vni": np.array([1010]),
+        "local": np.array([0x0A010101]),
         "vtep": np.array([0x0A010102]),
         "dev": np.array([TUNNEL]),
     }

@@ -52,6 +52,7 @@ def routes(*prefixes: tuple[int, int, int]) -> Rows:
         "prefix": 0x14000000 + prefix * 256,
         "length": np.array([24], np.uint8),
         "vni": table,
+        "local": u32(0xC0000200),
         "vtep": 0xC0000200 + vtep,
         "dev": u32(0),
     }
@@ -68,6 +69,13 @@ def neighbours(*addresses: int) -> Rows:
     ip = np.array(addresses)
     columns = {"ip": 0x0A000000 + ip, "mac": (MAC + ip).astype(np.uint64), "dev": u32(1)}
     return Rows("neighbour.permanent", len(addresses), columns)
+
+
+def vlans(*tenants: tuple[int, int]) -> list[Rows]:
+    """(VLAN, VNI)"""
+    vlan, vni = np.array(tenants).reshape(-1, 2).T
+    columns: dict[str, Column] = {"vlan": vlan, "vni": vni, "dev": u32(0)}
+    return [Rows(name, len(tenants), columns) for name in ("vlan.tunnel", "vlan.vni")]
 
 
 def program(*relations: Rows) -> Program:
@@ -133,6 +141,7 @@ def test_deletes_come_last_and_in_the_reverse_order() -> None:
 def test_every_kind_is_deleted_in_words_that_name_it() -> None:
     there = program(
         Rows("vni.member", 1, {"vni": u32(1010), "dev": u32(0)}),
+        *vlans((10, 1010)),
         Rows(
             "fdb.bridge_endpoint",
             1,
@@ -143,11 +152,26 @@ def test_every_kind_is_deleted_in_words_that_name_it() -> None:
         rules((10, 10)),
     )
     assert said(between(there.entries, NOTHING)) == [
+        "vlan del dev vxlan0 vid 10 tunnel_info id 1010",
+        "fdb del 02:00:00:00:00:00 dev vxlan0 vlan 10 master",
         "rule del priority 110 tun_id 10 lookup 10",
         "route del 20.0.1.0/24 table 10 via 192.0.2.1 dev vxlan0",
         "neigh del 10.0.0.1 dev br0",
-        "fdb del 02:00:00:00:00:00 dev vxlan0 vlan 10 master",
+        "vlan del dev vxlan0 vid 10",
         "vni delete vni 1010 dev vxlan0",
+    ]
+
+
+def test_what_the_kernel_would_not_replace_is_deleted_first() -> None:
+    """It takes neither a VLAN's second VNI nor a VNI's second VLAN: here two change places."""
+    before, after = program(*vlans((10, 1), (20, 2), (30, 3))), program(*vlans((10, 2), (20, 1)))
+    assert said(between(before.entries, after)) == [
+        "vlan del dev vxlan0 vid 30 tunnel_info id 3",
+        "vlan del dev vxlan0 vid 10 tunnel_info id 1",
+        "vlan del dev vxlan0 vid 20 tunnel_info id 2",
+        "vlan add dev vxlan0 vid 10 tunnel_info id 2",
+        "vlan add dev vxlan0 vid 20 tunnel_info id 1",
+        "vlan del dev vxlan0 vid 30",
     ]
 
 

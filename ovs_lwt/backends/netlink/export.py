@@ -1,7 +1,7 @@
 """Print what a host's kernel should hold: the same rows that are stamped, as batches of iproute2.
 
-`bridge -batch`, `ip -batch` and `ip -6 -batch` each read their own; loaded into an empty host they
-make what stamping makes.
+`bridge -batch`, `ip -batch`, `tc -batch` and their like each read their own; loaded into an empty
+host they make what stamping makes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ovs_lwt.backends.netlink.catalogue import TEMPLATES
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.templates import Devices
 
-TOOLS: Final = ("bridge", "ip", "ip -6")
+TOOLS: Final = ("bridge", "ip", "ip -6", "ip -f mpls", "tc")
 """In the order in which their batches are to be loaded."""
 
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, rtnl
+from pyroute2.netlink.rtnl.br_vlan import br_vlan_msg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import NTF_EXT_LEARNED, NTF_MASTER, NUD_PERMANENT, ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
-from ovs_lwt.backends.netlink.missing import RTM_DELTUNNEL, RTM_NEWTUNNEL, tunnel_msg
+from ovs_lwt.backends.netlink.missing import (
+    RTM_DELTUNNEL,
+    RTM_NEWTUNNEL,
+    label_msg,
+    tunnel_msg,
+)
 
 PROTOCOL: Final = 76
 """Says whose a route, rule or neighbour is, as zebra's say 11: 'L', not in use elsewhere."""
@@ -26,8 +34,9 @@ PROTOCOL: Final = 76
 HEADER: Final = 16
 """struct nlmsghdr: length 4, type 2, flags 2, sequence number 4, port 4; in the host's order."""
 
-Part = slice | int
-"""Of a message: these bytes of it, or the attribute of this type with its header."""
+Part = slice | int | tuple[int, ...]
+"""Of a message: these bytes of it, or the attribute of this type with its header; several types are
+the way to a nested one."""
 
 
 def _low(start: int, width: int) -> slice:
@@ -42,6 +51,12 @@ _STATE: Final = slice(HEADER + 8, HEADER + 10)  # ndmsg
 _FLAGS: Final = slice(HEADER + 10, HEADER + 11)  # ndmsg
 _DST_LEN_TO_TOS: Final = slice(HEADER + 1, HEADER + 4)  # rtmsg, fib_rule_hdr
 _PROTO_TO_TYPE: Final = slice(HEADER + 5, HEADER + 8)  # rtmsg
+# Of a message with one attribute, which holds one attribute: a VLAN's flags and its number.
+_VLAN_FLAGS: Final = slice(HEADER + 16, HEADER + 18)  # br_vlan_msg, struct bridge_vlan_info
+_VLAN: Final = slice(HEADER + 18, HEADER + 20)
+# The same, of ifinfmsg: IFLA_AF_SPEC, IFLA_BRIDGE_VLAN_TUNNEL_INFO, and in that VNI and VLAN.
+_TUNNEL_VNI: Final = slice(HEADER + 28, HEADER + 32)
+_TUNNEL_VLAN: Final = slice(HEADER + 36, HEADER + 38)
 _ACTION: Final = slice(HEADER + 7, HEADER + 8)  # fib_rule_hdr
 _LOW_FLAGS: Final = _low(HEADER + 8, 4)  # rtmsg, fib_rule_hdr
 
@@ -51,19 +66,40 @@ NDA_SRC_VNI, NDA_PROTOCOL, NDA_NH_ID = 11, 12, 13
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 _RTA_METRICS, _RTA_MULTIPATH, _RTA_FLOW, _RTA_TABLE, _RTA_VIA, _RTA_NEWDST = 8, 9, 11, 15, 18, 19
 _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
-_ROUTE_VALUE = (
-    *(_RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_PREFSRC),
+# enum lwtunnel_ip_t but for its padding (7), which kernels add that want 64-bit numbers aligned;
+# other encapsulations have fewer.
+_ENCAP: Final[tuple[Part, ...]] = tuple(
+    (_RTA_ENCAP, attribute) for attribute in (1, 2, 3, 4, 5, 6, 8)
+)
+_ROUTE_VALUE: Final[tuple[Part, ...]] = (
+    *(_RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_ENCAP_TYPE, *_ENCAP, _RTA_PREFSRC),
     *(_RTA_METRICS, _RTA_MULTIPATH, _RTA_FLOW, _RTA_NEWDST, _RTA_NH_ID),
 )
-_FRA_SUPPRESS_PREFIXLEN, FRA_PROTOCOL, _FRA_LAST = 14, 21, 24
+_FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL, _FRA_LAST = 6, 14, 15, 21, 24
 # The kernel lists "suppress nothing" where nothing was said.
 _RULE_ATTRIBUTES = tuple(set(range(1, _FRA_LAST + 1)) - {_FRA_SUPPRESS_PREFIXLEN})
 
+_KERNELS: Final = 2  # RTPROT_KERNEL
 _VOLATILE_NTF: Final = 0x20 | 0x80  # NTF_OFFLOADED; NTF_ROUTER, learned from advertisements
 _VOLATILE_RTNH: Final = (
     0x01 | 0x08 | 0x10 | 0x20 | 0x40
 )  # DEAD, OFFLOAD, LINKDOWN, UNRESOLVED, TRAP
 _FIB_RULE_INVERT: Final = 0x02
+
+
+# struct tcmsg
+_HANDLE: Final = slice(HEADER + 8, HEADER + 12)
+_PARENT_TO_INFO: Final = slice(HEADER + 12, HEADER + 20)
+_PREFERENCE: Final = HEADER + (18 if sys.byteorder == "little" else 16)  # half of tcm_info
+
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+"""Where filters hang: TC_H_CLSACT with TC_H_MIN_INGRESS, _EGRESS (linux/pkt_sched.h)."""
+
+# enum TCA_*, TCA_FLOWER_*, TCA_ACT_*, TCA_SKBEDIT_* (rtnetlink.h, pkt_cls.h, tc_act/tc_skbedit.h).
+TCA_KIND, _TCA_OPTIONS, _FLOWER_ACT, _FLOWER_ENC_KEY_ID = 1, 2, 3, 26
+_FLOWER_ENC_IPV4_SRC, _FLOWER_ENC_IPV6_SRC = 27, 31
+_ACT_KIND, _ACT_OPTIONS, _SKBEDIT_MARK = 1, 2, 5
+_FIRST_ACTION: Final = (_TCA_OPTIONS, _FLOWER_ACT, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +119,9 @@ class Kind:
     puts right what is there; body: where a message's attributes begin; key, value: its parts
     mine: None where all on a device of ours is ours
     exists: what the kernel answers to adding what is there already
+    first: what is to go, or to change, is deleted before anything is written: the kernel would
+    refuse the new value, or keep part of the old one
+    order: the number by which the kernel goes through entries; they are deleted in that order
     listed: (byte, bits kept, bits set): what makes a listed header one that could be sent
     """
 
@@ -97,6 +136,14 @@ class Kind:
     mine: Mine | None = None
     exists: frozenset[int] = frozenset()
     listed: tuple[int, int, int] | None = None
+    first: bool = False
+    order: Part | None = None
+
+    @property
+    def nested(self) -> frozenset[tuple[int, ...]]:
+        """The attributes on the way to parts."""
+        ways = (part for part in (*self.key, *self.value) if isinstance(part, tuple))
+        return frozenset(way[:depth] for way in ways for depth in range(1, len(way)))
 
 
 ABSENT: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO})
@@ -118,6 +165,34 @@ VNI: Final = Kind(
     key=(_IFINDEX, 1),
 )
 """A VNI that a VXLAN device takes part in (`bridge vni`)."""
+
+VLAN: Final = Kind(
+    name="VLAN",
+    message=br_vlan_msg,
+    new=rtnl.RTM_NEWVLAN,
+    delete=rtnl.RTM_DELVLAN,
+    add=NLM_F_CREATE,
+    body=HEADER + 8,
+    key=(_IFINDEX, _VLAN),
+    value=(_VLAN_FLAGS,),
+)
+"""A VLAN that a bridge's port is in, tagged or as its own."""
+
+TUNNEL_VLAN: Final = Kind(
+    name="VLAN's VNI",
+    message=ifinfmsg,
+    new=rtnl.RTM_SETLINK,
+    delete=rtnl.RTM_DELLINK,
+    add=0,
+    body=HEADER + 16,
+    key=(_IFINDEX, _TUNNEL_VLAN),
+    value=(_TUNNEL_VNI,),
+    # What it is mapped to already; another VNI, or the same for another VLAN, is EEXIST as well,
+    # and is deleted first.
+    exists=frozenset({errno.EEXIST}),
+    first=True,
+)
+"""What the VXLAN device makes of a VLAN (`bridge vlan … tunnel_info`)."""
 
 FDB: Final = Kind(
     "FDB entry",
@@ -151,6 +226,8 @@ BRIDGE_FDB: Final = Kind(
     key=(_IFINDEX, NDA_LLADDR, NDA_VLAN),
     value=(_STATE, _FLAGS),
     mine=Mine(_FLAGS, NTF_EXT_LEARNED, NTF_EXT_LEARNED),
+    # What another has made static or the bridge's own stays that when we teach it.
+    first=True,
     # NTF_MASTER asks for the bridge's own table; the listing names the bridge instead.
     listed=(_FLAGS.start, 0xFF & ~_VOLATILE_NTF, NTF_MASTER),
 )
@@ -182,6 +259,49 @@ ROUTE: Final = Kind(
 )
 """A route of one table."""
 
+LABEL: Final = Kind(
+    name="label",
+    message=label_msg,
+    new=rtnl.RTM_NEWROUTE,
+    delete=rtnl.RTM_DELROUTE,
+    add=_REPLACE,
+    body=HEADER + 12,
+    key=(_FAMILY, _DST_LEN_TO_TOS, _RTA_DST),
+    value=(_PROTO_TO_TYPE, _LOW_FLAGS, *_ROUTE_VALUE),
+    mine=Mine(slice(_PROTO_TO_TYPE.start, _PROTO_TO_TYPE.start + 1), PROTOCOL),
+    listed=(_LOW_FLAGS.start, 0xFF & ~_VOLATILE_RTNH, 0),
+)
+"""Where packets with an MPLS label go (`ip -f mpls route`)."""
+
+QDISC: Final = Kind(
+    name="qdisc",
+    message=tcmsg,
+    new=rtnl.RTM_NEWQDISC,
+    delete=rtnl.RTM_DELQDISC,
+    add=NLM_F_CREATE | NLM_F_EXCL,
+    body=HEADER + 20,
+    key=(_IFINDEX, TCA_KIND),
+    exists=frozenset({errno.EEXIST}),
+)
+"""What filters on a device hang on: clsact, and no other is ours."""
+
+FILTER: Final = Kind(
+    name="filter",
+    message=tcmsg,
+    new=rtnl.RTM_NEWTFILTER,
+    delete=rtnl.RTM_DELTFILTER,
+    add=NLM_F_CREATE,
+    body=HEADER + 20,
+    key=(_IFINDEX, _HANDLE, _PARENT_TO_INFO),
+    value=(
+        *(TCA_KIND, (_TCA_OPTIONS, _FLOWER_ENC_KEY_ID)),
+        *((_TCA_OPTIONS, _FLOWER_ENC_IPV4_SRC), (_TCA_OPTIONS, _FLOWER_ENC_IPV6_SRC)),
+        *((*_FIRST_ACTION, _ACT_KIND), (*_FIRST_ACTION, _ACT_OPTIONS, _SKBEDIT_MARK)),
+    ),
+    mine=Mine(slice(_PREFERENCE, _PREFERENCE + 1), PROTOCOL),
+)
+"""A classifier on a device, and what it does. Counters and times are the kernel's business."""
+
 RULE: Final = Kind(
     name="rule",
     message=fibmsg,
@@ -194,8 +314,35 @@ RULE: Final = Kind(
     mine=Mine(FRA_PROTOCOL, PROTOCOL),
     exists=frozenset({errno.EEXIST}),
     listed=(_LOW_FLAGS.start, _FIB_RULE_INVERT, 0),
+    # As long as a rule that leads on is there, so is what it leads to.
+    order=_FRA_PRIORITY,
 )
 """A rule of `ip rule`: all of it is its key."""
 
-KINDS: Final = (VNI, FDB, FLOOD, BRIDGE_FDB, NEIGHBOUR, ROUTE, RULE)
+LOCAL_RULE: Final = replace(
+    RULE,
+    name="local rule",
+    key=(_FAMILY, _ACTION, FRA_TABLE, _FRA_PRIORITY, FRA_PROTOCOL),
+    mine=Mine(FRA_PROTOCOL, _KERNELS),
+    order=None,
+)
+"""A rule that looks up the host's own addresses. Ours is never deleted, the kernel's is: so its
+place is another, but there is always one.
+"""
+
+KINDS: Final = (
+    VNI,
+    VLAN,
+    TUNNEL_VLAN,
+    FDB,
+    FLOOD,
+    BRIDGE_FDB,
+    NEIGHBOUR,
+    QDISC,
+    FILTER,
+    ROUTE,
+    LABEL,
+    RULE,
+    LOCAL_RULE,
+)
 """In the order in which they are added; deleted in the reverse order."""

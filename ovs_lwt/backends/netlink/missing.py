@@ -1,19 +1,22 @@
 """What pyroute2 0.9.7 does not know yet of rtnetlink, through its own extension points.
 
-Three additions, each as it could stand in pyroute2 itself: the VNI filter of a VXLAN device, the
-messages behind `bridge vni`, and routes that encapsulate in IP. Importing this module registers
-them; nothing that pyroute2 knows already changes.
+Each addition as it could stand in pyroute2 itself: the VNI filter of a VXLAN device, the messages
+behind `bridge vni`, routes that encapsulate in IP, routes by MPLS label, and tc's flower. Importing
+this module registers them; nothing that pyroute2 knows already changes.
 """
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Final
 
 from pyroute2.netlink import NLA_F_NESTED, nla, nlmsg
+from pyroute2.netlink.rtnl import tcmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ifinfmsg.plugins.vxlan import vxlan as known_vxlan
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6, rtmsg_base
+from pyroute2.netlink.rtnl.tcmsg.common_act import tca_act_prio
 
 # include/uapi/linux/rtnetlink.h
 RTM_NEWTUNNEL: Final = 120
@@ -102,11 +105,41 @@ class ip6_encap_info(nla):  # type: ignore[misc]  # noqa: N801
     )
 
 
+class flower(nla):  # type: ignore[misc]  # noqa: N801
+    """The classifier flower: enum TCA_FLOWER_* (include/uapi/linux/pkt_cls.h), of which here: what
+    it does, and the tunnel that a packet has come out of.
+    """
+
+    __slots__ = ()
+    prefix = "TCA_FLOWER_"
+    nla_map = (
+        (3, "TCA_FLOWER_ACT", "tca_act_prio"),
+        (22, "TCA_FLOWER_FLAGS", "uint32"),
+        (26, "TCA_FLOWER_KEY_ENC_KEY_ID", "be32"),
+        (27, "TCA_FLOWER_KEY_ENC_IPV4_SRC", "ip4addr"),
+        (28, "TCA_FLOWER_KEY_ENC_IPV4_SRC_MASK", "ip4addr"),
+        (31, "TCA_FLOWER_KEY_ENC_IPV6_SRC", "ip6addr"),
+        (32, "TCA_FLOWER_KEY_ENC_IPV6_SRC_MASK", "ip6addr"),
+        (86, "TCA_FLOWER_IN_HW_COUNT", "uint32"),
+    )
+
+    tca_act_prio = tca_act_prio
+
+
+class label_msg(rtmsg_base, nlmsg):  # type: ignore[misc]  # noqa: N801
+    """A route by MPLS label. pyroute2's own message refuses RTA_TTL_PROPAGATE, and cannot ask for
+    routes: it says of every one that it is unicast and 20 bits long.
+    """
+
+    __slots__ = ()
+
+
 def register() -> None:
     """Make pyroute2 use these; doing it twice is fine."""
     ifinfmsg.ifinfo.register_link_kind(module={"vxlan": vxlan})
     for number in (RTM_NEWTUNNEL, RTM_DELTUNNEL, RTM_GETTUNNEL):
         MarshalRtnl.msg_map[number] = tunnel_msg
+    tcmsg.plugins["flower"] = SimpleNamespace(options=flower)
     rtmsg_base.encaps[LWTUNNEL_ENCAP_IP] = ip_encap_info
     rtmsg_base.encaps[LWTUNNEL_ENCAP_IP6] = ip6_encap_info
 

@@ -78,6 +78,14 @@ def label(name: str) -> Slot:
     return Slot(name, 4, _label_octets, _label)
 
 
+def vlan(name: str, flags: int) -> Slot:
+    """A VLAN that a port is in (struct bridge_vlan_info). flags: BRIDGE_VLAN_INFO_*"""
+    number = host(name, 2)
+    return Slot(
+        name, 2, number.octets, lambda octets: {"flags": flags, "vid": number.decoded(octets)}
+    )
+
+
 def text(name: str) -> Slot:
     """The name of a device, NUL not included."""
     return Slot(name, 0, _as_bytes, lambda octets: octets)
@@ -119,9 +127,9 @@ def _as_bytes(column: Column) -> Bytes:
 
 WORDS: Final[dict[str, Callable[[Column], pa.StringArray]]] = {
     **dict.fromkeys(("vni", "mark", "mask", "table", "preference", "target"), words.numbers),
-    **dict.fromkeys(("vlan", "label", "length"), words.numbers),
-    **dict.fromkeys(("ip", "vtep", "via", "prefix"), words.ipv4s),
-    **dict.fromkeys(("ip6", "vtep6", "via6", "prefix6"), words.ipv6s),
+    **dict.fromkeys(("vlan", "label", "length", "handle"), words.numbers),
+    **dict.fromkeys(("ip", "vtep", "via", "prefix", "local"), words.ipv4s),
+    **dict.fromkeys(("ip6", "vtep6", "via6", "prefix6", "local6"), words.ipv6s),
     "mac": words.macs,
 }
 """How the values of a slot are written in the words of `ip` and `bridge`; devices are named."""

@@ -2,6 +2,7 @@
 
 Adding replaces, so an entry that changes is never missing. Adds go first and in the order of
 `KINDS`, deletes after them in the reverse order: what an entry leans on is there as long as it is.
+Only where the kernel does not replace (`Kind.first`) deletes come before.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ def between(installed: Sequence[Listed], desired: Program) -> Transaction:
             (listed, rows[listed.mine[rows]])
             for listed, rows in zip(there, delta.delete, strict=True)
         ]
-        deletes.append(_deletes(kind, orphans, desired.devices))
+        if kind.first:
+            changed = _replaced(wanted, delta.write, there)
+            first += _deletes(kind, [*orphans, *changed], desired.devices)
+            continue
+        deletes.append(_deletes(kind, _in_order(orphans), desired.devices))
     last = [step for steps in reversed(deletes) for step in steps]
     deleted = sum(len(step.rows) for step in (*first, *last))
     counts = Counts(sum(len(step.rows) for step in writes), deleted, unchanged)
@@ -139,6 +144,35 @@ def _without_doubles(
         kept.append(Listed(each.kind, Block(rows, each.block.key, each.block.value), each.shape))
         doubled.append((each, np.flatnonzero(again & each.mine)))
     return kept, doubled
+
+
+def _replaced(
+    wanted: Sequence[Stamped], write: Sequence[Indices], installed: Sequence[Listed]
+) -> list[tuple[Listed, Indices]]:
+    """Installed entries whose key is that of an entry about to be written."""
+    keys = [
+        fingerprints(_chosen(each.entries.block.rows, rows), each.entries.block.key, 0)
+        for each, rows in zip(wanted, write, strict=True)
+    ]
+    written = np.concatenate([np.empty(0, np.uint64), *keys])
+    return [
+        (each, np.flatnonzero(np.isin(fingerprints(each.block.rows, each.block.key, 0), written)))
+        for each in installed
+    ]
+
+
+def _in_order(chosen: Sequence[tuple[Listed, Indices]]) -> list[tuple[Listed, Indices]]:
+    """The same entries in the order of their kind, in runs of one shape."""
+    chosen = [(listed, rows) for listed, rows in chosen if len(rows)]
+    if not chosen or chosen[0][0].kind.order is None:
+        return list(chosen)
+    shape = np.repeat(np.arange(len(chosen)), [len(rows) for _, rows in chosen])
+    row = np.concatenate([rows for _, rows in chosen])
+    order = np.argsort(
+        np.concatenate([listed.places(rows) for listed, rows in chosen]), kind="stable"
+    )
+    runs = np.split(order, np.flatnonzero(np.diff(shape[order])) + 1)
+    return [(chosen[shape[run[0]]][0], row[run]) for run in runs]
 
 
 def _deletes(kind: Kind, chosen: Sequence[tuple[Listed, Indices]], devices: Devices) -> list[Step]:

@@ -18,7 +18,7 @@ from ovs_lwt.backends import chains
 from ovs_lwt.backends.netlink.kinds import HEADER, Kind, Part
 from ovs_lwt.delta import Block
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import Flags
+from ovs_lwt.topology import U32, Flags
 from ovs_lwt.view import Indices
 
 LENGTH, TYPE, FLAGS, SEQUENCE = slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 12)
@@ -29,8 +29,9 @@ _ATTRIBUTE = 4  # struct nlattr: length 2, type 2
 _TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
 _NOTHING = slice(0, 0)
 
-Shape = Mapping[int, slice]
-"""Attribute type -> where it stands in a row, header included, padding not."""
+Shape = Mapping[int | tuple[int, ...], slice]
+"""Attribute type, or the way to a nested one -> where it stands in a row, header included, padding
+not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +65,13 @@ class Listed:
         ours: Flags = self.block.rows[:, place.stop - 1] & mine.mask == mine.value
         return ours
 
+    def places(self, rows: Indices) -> U32:
+        """Where these entries stand in the order of their kind: uint32[n], 0 where nothing says."""
+        part = _NOTHING if self.kind.order is None else _place(self.kind.order, self.shape)
+        if part == _NOTHING:
+            return np.zeros(len(rows), np.uint32)
+        return numbers(self.block.rows[rows], slice(part.stop - 4, part.stop)).astype(np.uint32)
+
 
 def entries(kind: Kind, rows: Bytes) -> Iterator[Listed]:
     """Messages of one length that a dump has listed, shape by shape.
@@ -73,42 +81,77 @@ def entries(kind: Kind, rows: Bytes) -> Iterator[Listed]:
     if kind.listed and len(rows):
         byte, kept, added = kind.listed
         rows[:, byte] = rows[:, byte] & kept | added
-    for which, shape in shapes(rows, kind.body):
+    for which, shape in shapes(rows, kind.body, kind.nested):
         yield Listed.of(kind, rows if len(which) == len(rows) else rows[which], shape)
 
 
 def sent(kind: Kind, rows: Bytes) -> Listed:
     """Messages of one template (they have one shape), seen as the entries they make."""
-    ((_, shape),) = shapes(rows[:1], kind.body)
+    ((_, shape),) = shapes(rows[:1], kind.body, kind.nested)
     return Listed.of(kind, rows, shape)
 
 
-def shapes(rows: Bytes, start: int) -> Iterator[tuple[Indices, Shape]]:
-    """The shapes of messages of one length whose attributes begin at `start`: (rows, shape)."""
+def shapes(
+    rows: Bytes, start: int, nested: frozenset[tuple[int, ...]] = frozenset()
+) -> Iterator[tuple[Indices, Shape]]:
+    """The shapes of messages of one length whose attributes begin at `start`: (rows, shape).
+
+    nested: the ways to attributes whose own attributes are told apart as well
+    """
     if not len(rows):
         return
-    yield from _deeper(rows, np.arange(len(rows)), start, {})
+    yield from _deeper(rows, np.arange(len(rows)), start, (), {}, nested)
 
 
 def _deeper(
-    rows: Bytes, which: Indices, at: int, found: dict[int, slice]
+    rows: Bytes,
+    which: Indices,
+    at: int,
+    inside: tuple[tuple[int, int], ...],
+    found: dict[int | tuple[int, ...], slice],
+    nested: frozenset[tuple[int, ...]],
 ) -> Iterator[tuple[Indices, Shape]]:
-    """Follow the attributes of these rows, which are alike as far as byte `at`."""
+    """Follow the attributes of these rows, which are alike as far as byte `at`.
+
+    inside: the types of the attributes around it, and where each ends
+    """
     while at + _ATTRIBUTE <= rows.shape[1]:
+        if inside and at >= inside[-1][1]:
+            inside = inside[:-1]
+            continue
         column = rows[:, at : at + _ATTRIBUTE]
         chosen = column if len(which) == len(rows) else column[which]
         heads = np.ascontiguousarray(chosen).view("=u2")
         if (heads != heads[0]).any():
             codes = np.ascontiguousarray(chosen).view("=u4").ravel()
             for code in np.unique(codes):
-                yield from _deeper(rows, which[codes == code], at, dict(found))
+                yield from _deeper(rows, which[codes == code], at, inside, dict(found), nested)
             return
         length, kind = int(heads[0, 0]), int(heads[0, 1]) & _TYPE_MASK
         if length < _ATTRIBUTE:
             break
-        found[kind] = slice(at, at + length)
-        at += -(-length // _ALIGN) * _ALIGN
+        way = (*(outer for outer, _ in inside), kind)
+        found[way if inside else kind] = slice(at, at + length)
+        if way in nested:
+            inside = (*inside, (kind, at + length))
+            at += _ATTRIBUTE
+        else:
+            at += -(-length // _ALIGN) * _ALIGN
     yield which, found
+
+
+def attributes(rows: Bytes) -> Iterator[tuple[Indices, Bytes]]:
+    """Attributes that stand one behind the other in these bytes and fill them, gathered by length:
+    (which row each is from, uint8[n, length]).
+    """
+    if not rows.size:
+        return
+    octets = np.ascontiguousarray(rows).reshape(-1)
+    words = -(-octets.view("=u2")[::2].astype(np.intp) // _ALIGN)
+    starts = chains.starts(words)
+    for length in np.unique(words[starts]).tolist():
+        chosen = starts[words[starts] == length] * _ALIGN
+        yield chosen // rows.shape[1], octets[chosen[:, None] + np.arange(length * _ALIGN)]
 
 
 def cut(chunk: bytes) -> Iterator[Bytes]:

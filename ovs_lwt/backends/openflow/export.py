@@ -14,8 +14,8 @@ import pyarrow as pa
 from ovs_lwt.backends import words
 from ovs_lwt.backends.openflow import program
 from ovs_lwt.backends.openflow.pipeline import pipeline
-from ovs_lwt.backends.openflow.rows import Scope
 from ovs_lwt.backends.openflow.slots import KINDS
+from ovs_lwt.backends.scope import Scope
 from ovs_lwt.stencil import Column, Columns
 from ovs_lwt.view import View
 

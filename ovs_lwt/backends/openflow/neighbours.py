@@ -9,7 +9,7 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from ovs_lwt.backends.openflow import encode, framework
-from ovs_lwt.backends.openflow.rows import Scope
+from ovs_lwt.backends.scope import Scope
 from ovs_lwt.view import View
 
 _ICMPV6 = 58  # IANA protocol number

@@ -9,8 +9,9 @@ import numpy as np
 
 from ovs_lwt.backends.openflow import encode, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
-from ovs_lwt.backends.openflow.rows import Buckets, Rows, Scope
+from ovs_lwt.backends.openflow.rows import Buckets, Rows
 from ovs_lwt.backends.openflow.wire import GROUP_MOD_BODY
+from ovs_lwt.backends.scope import Scope
 from ovs_lwt.delta import Block
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.view import View

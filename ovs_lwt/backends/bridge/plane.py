@@ -1,0 +1,141 @@
+"""The bridge plane of one host: devices, their places in the bridge, entries, and how to read them.
+
+br-lwt       VLAN-aware bridge; a tenant is a VLAN of it
+vx-lwt       VXLAN device for all VNIs (`external`), in the bridge; a VLAN there is a VNI
+PORT         a guest's: in its tenant's VLAN, and held to its MAC (`locked`)
+br-lwt.VLAN  holds the neighbours that the bridge answers for; it is down, and passes nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from socket import AF_INET, AF_INET6
+from typing import Final
+
+import numpy as np
+
+from ovs_lwt.backends.bridge.rows import Tables, rows
+from ovs_lwt.backends.bridge.vlans import VlanStore
+from ovs_lwt.backends.netlink import dumps
+from ovs_lwt.backends.netlink.program import Rows
+from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Member, Setup
+from ovs_lwt.backends.netlink.templates import Devices
+from ovs_lwt.backends.netlink.transport import Kernel
+from ovs_lwt.backends.netlink.vlandump import vlans
+from ovs_lwt.backends.netlink.wire import Listed
+from ovs_lwt.veth.plan import tunnel_mtu
+from ovs_lwt.view import View
+
+BRIDGE: Final = "br-lwt"
+
+_BOTH: Final = (TUNNEL, BRIDGE)
+_BRIDGE: Final = Link(
+    BRIDGE,
+    "bridge",
+    {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0, "br_mcast_snooping": 0},
+    "vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0",
+)
+
+
+class BridgePlane:
+    """Implements `Forwarding`. vlans: where the tenants' VLANs are kept."""
+
+    plane = "bridge"
+
+    def __init__(self, vlans: VlanStore) -> None:
+        self._vlans = vlans
+
+    def check(self, view: View) -> None:
+        """Raise Refused if the tenants here are more than a bridge has VLANs."""
+        self._vlans.of(view)
+
+    def setup(self, view: View, ports: Sequence[str]) -> Setup:
+        """What the view stands on. Keeps the VLANs that it gives."""
+        self._vlans.keep(view)
+        answerers = [_answerer(vlan) for vlan in self._answering(view)]
+        return Setup(
+            devices=(TUNNEL, *ports, BRIDGE, *(link.name for link in answerers)),
+            links=(_BRIDGE, _tunnel(view), *answerers),
+            members=(_tunnel_member(view), *_guests(view, ports)),
+            # The kernel would speak on a guest's port as a neighbour of the guest's.
+            sysctls={f"net/ipv6/conf/{port}/disable_ipv6": "1" for port in ports},
+        )
+
+    def rows(self, view: View, setup: Setup) -> Sequence[Rows]:
+        """All entries."""
+        vlan = self._vlans.of(view)
+        answering = self._answering(view)
+        answerer = np.zeros(len(view.topology.tenants), np.uint32)
+        devices = setup.numbers([_answerer(each).name for each in answering])
+        answerer[view.here & view.topology.tenants.answer_neighbours] = devices
+        return list(rows(Tables(view, vlan, answerer)))
+
+    def read(self, kernel: Kernel, devices: Devices) -> list[Listed]:
+        """What the kernel holds where ours belong."""
+        tunnel, bridge = (int(devices.index[devices.names.index(name)]) for name in _BOTH)
+        # Whether the host itself is in a tenant's VLAN is its owner's to say.
+        ports = devices.index[devices.index != bridge]
+        parts = (
+            dumps.vnis(kernel, tunnel),
+            vlans(kernel, ports),
+            dumps.fdb(kernel, tunnel, bridge),
+            dumps.neighbours(kernel, AF_INET),
+            dumps.neighbours(kernel, AF_INET6),
+            dumps.filters(kernel, tunnel),
+        )
+        return list(chain.from_iterable(parts))
+
+    def _answering(self, view: View) -> list[int]:
+        """The VLANs of the tenants here whose neighbours are answered, in the tenants' order."""
+        answering = view.here & view.topology.tenants.answer_neighbours
+        return [int(vlan) for vlan in self._vlans.of(view)[answering]]
+
+
+def _answerer(vlan: int) -> Link:
+    return Link(f"{BRIDGE}.{vlan}", "vlan", {"vlan_id": vlan}, f"id {vlan}", over=BRIDGE)
+
+
+def _tunnel(view: View) -> Link:
+    topology = view.topology
+    port, vteps = topology.underlay.udp_port, topology.vteps
+    address, family = vteps.address(view.host), int(vteps.family[view.host])
+    local: dict[str, object] = {"vxlan_local": address}
+    checksum = ""
+    if family == 6:
+        # A sender may leave it out (RFC 7348, RFC 6935).
+        local = {"vxlan_local6": address, "vxlan_udp_zero_csum6_rx": 1}
+        checksum = " udp6zerocsumrx"
+    return Link(
+        TUNNEL,
+        "vxlan",
+        local
+        | {
+            "vxlan_port": port,
+            "vxlan_learning": 0,
+            "vxlan_collect_metadata": 1,
+            "vxlan_vnifilter": 1,
+        },
+        f"dstport {port} local {address} nolearning external vnifilter{checksum}",
+        mtu=tunnel_mtu(topology.underlay.mtu, family),
+    )
+
+
+def _tunnel_member(view: View) -> Member:
+    flags = {
+        "vlan_tunnel": True,
+        "neigh_suppress": True,
+        "learning": False,
+        # Unknown unicast of a tenant that drops it is kept from its guests at their ports.
+        "flood": bool(view.topology.tenants.flood_unknown[view.here].any()),
+    }
+    return Member(TUNNEL, BRIDGE, flags)
+
+
+def _guests(view: View, ports: Sequence[str]) -> Iterator[Member]:
+    endpoints, tenants = view.topology.endpoints, view.topology.tenants
+    endpoint = view.ports.endpoint
+    held = ~endpoints.spoofing[endpoint]
+    flood = tenants.flood_unknown[endpoints.tenant[endpoint]]
+    for port, locked, floods in zip(ports, held.tolist(), flood.tolist(), strict=True):
+        yield Member(port, BRIDGE, {"learning": False, "locked": locked, "flood": floods})

@@ -1,0 +1,361 @@
+"""A host of plane bridge or route: its kernel, brought to what the overlay says.
+
+A guest's port is a device that says so: `ip link set DEVICE alias "ovs-lwt TENANT/NAME"`. `ovs-lwt
+attach` does that for a veth; for a tap device, whoever makes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final, Protocol
+
+import numpy as np
+
+from ovs_lwt.backends.netlink import session
+from ovs_lwt.backends.netlink.linkchange import OURS
+from ovs_lwt.backends.netlink.links import Links
+from ovs_lwt.backends.netlink.present import NOTICES, Present
+from ovs_lwt.backends.netlink.program import stamp
+from ovs_lwt.backends.netlink.session import Session, State
+from ovs_lwt.backends.netlink.setup import Forwarding, Setup
+from ovs_lwt.backends.netlink.templates import Devices
+from ovs_lwt.backends.netlink.transport import Kernel
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.netns import entered
+from ovs_lwt.ports import resolve
+from ovs_lwt.topology import Topology
+from ovs_lwt.veth.marks import MarkKeeper
+from ovs_lwt.veth.netlink import spoken_by_kernel
+from ovs_lwt.veth.notices import Notices
+from ovs_lwt.view import View
+from ovs_lwt.vswitch import LocalPort
+
+LOG = logging.getLogger("ovs_lwt")
+
+_SHOWN: Final = 10  # lines of a report that may be long
+_TUNNEL: Final = 0  # the shared device's number, in every view of a kernel plane
+_CLAIM: Final = f"{OURS} "  # and TENANT/NAME
+_DOWN: Final = "is down: set it up (ip link set {} up)"
+_TRIES: Final = 5
+
+
+class Marks(Protocol):
+    """Who keeps the tenants' marks on the guests' ports; `MarkKeeper` does."""
+
+    def want(self, marks: Mapping[str, int]) -> None:
+        """Keep these, by port name."""
+
+    def run(self) -> list[str]:
+        """Mend what differs; say what that was."""
+
+    def marking(self) -> Mapping[str, str]:
+        """Who sets the mark, by port name: "tc" or "nft"."""
+
+    def errors(self) -> Mapping[str, str]:
+        """What keeps a port from being marked, by its name."""
+
+    def close(self) -> None:
+        """Let go; marks stay."""
+
+
+class KernelHost:
+    """Joins what the overlay says of a host with the devices that are there, and tells of both.
+
+    netns: where all of it is: a namespace's name or path, None for our own
+    guests: port name -> endpoint; last, refused: how the session last came out
+    """
+
+    def __init__(
+        self,
+        name: str,
+        netns: str | None,
+        forwarding: Forwarding,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.forwarding = forwarding
+        self.session = Session()
+        self.guests: dict[str, str] = {}
+        self.last: session.Synced | None = None
+        self.refused: session.KernelRefused | None = None
+        self._netns = netns
+        self._clock = clock
+        with spoken_by_kernel(f"speak to the kernel for {name}"):
+            with entered(netns):
+                self._kernel = Kernel()
+            self._notices = Notices(*NOTICES, netns)
+            self._marks: Marks = MarkKeeper(netns, egress=True)
+        self._links = Links(self._kernel, netns)
+        self._claims: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self._topology: Topology | None = None
+        self._view: View | None = None
+        self._names: list[str] = []
+        self._setup: Setup | None = None
+        self._devices: Devices | None = None
+        self._unpruned = False
+        self._asks_anew = False
+        self._stale = False
+
+    # What the overlay and the devices make
+
+    def prepare(self, topology: Topology) -> None:
+        """Make the devices that the overlay needs. Raises Refused."""
+        index = topology.vtep_index(self.name)
+        if topology.vteps.external[index]:
+            raise Refused(f"{self.name} is external, says the overlay: somebody else runs it")
+        with spoken_by_kernel(f"prepare {self.name}"):
+            there = self._links.there()
+            view, names = self._see(topology, there)
+            setup = self._setup_of(view, names)
+            try:
+                self._links.apply(setup, there)
+            finally:
+                # If this overlay is not taken over after all, somebody has to see it.
+                self._stale |= self._tell_links()
+
+    def poll(self) -> bool:
+        """Take note of what has happened to devices; say whether it may be news."""
+        stale, self._stale = self._stale, False
+        return self._notices.poll() or stale
+
+    def look(self, topology: Topology, now: float) -> None:
+        """Make the devices what they should be, and hand the session a program if it is another."""
+        self._topology = topology
+        self._realise(topology, now)
+
+    def _realise(self, topology: Topology, now: float) -> bool:
+        """Do as `look` says; False if that is refused."""
+        try:
+            with spoken_by_kernel(f"prepare {self.name}"):
+                self._stand(topology, now)
+        except Refused as refused:
+            # Whatever comes next is news.
+            self._view = None
+            self.session.refuse((str(refused),), now)
+            return False
+        finally:
+            self._tell_links()
+            self._tell_ports()
+        return True
+
+    def _stand(self, topology: Topology, now: float) -> None:
+        for _ in range(_TRIES):
+            there: Mapping[str, Present] = self._links.there()
+            view, names = self._see(topology, there)
+            setup, known = self._wanted(view, names)
+            there = self._links.apply(setup, there)
+            gone = [name for name in setup.devices if name not in there]
+            if not set(gone) & set(names):
+                break
+            # A guest has left meanwhile.
+        if gone:
+            raise Refused(f"there is no device {gone[0]}: see that it is there (ip link)")
+        self._asks_anew = False
+        devices = Devices.of({name: there[name].index for name in setup.devices})
+        self._marks.want(_marks_of(view, names))
+        if not (known and self._devices is not None and _same(devices, self._devices)):
+            program = stamp(self.forwarding.rows(view, setup), devices)
+            self.session.desire(program, now)
+            self._unpruned = True
+        if self._links.lost:
+            self._links.lost = False
+            self.session.audit(now)
+        self._view, self._names, self._setup, self._devices = view, names, setup, devices
+
+    def _wanted(self, view: View, names: list[str]) -> tuple[Setup, bool]:
+        """The setup that the view stands on, and whether it is known already."""
+        known = self._view is not None and view.same(self._view) and names == self._names
+        before = self._setup
+        if before is not None and known and not self._asks_anew:
+            return before, True
+        setup = self._setup_of(view, names)
+        return setup, known and setup == before
+
+    def _setup_of(self, view: View, names: Sequence[str]) -> Setup:
+        """What the plane wants to stand on. Raises Refused if it cannot carry the view."""
+        # A plane may ask what this kernel can do, and how it reaches a VTEP.
+        with entered(self._netns):
+            self.forwarding.check(view)
+            return self.forwarding.setup(view, names)
+
+    def _see(self, topology: Topology, there: Mapping[str, Present]) -> tuple[View, list[str]]:
+        """The view with the guests' ports that are there, and the names of these in its order."""
+        claims = {
+            name: device.alias.removeprefix(_CLAIM)
+            for name, device in there.items()
+            if device.alias.startswith(_CLAIM)
+        }
+        # Of two that claim one endpoint, the one that was there first has it.
+        ports = [
+            LocalPort(name, number, claims[name])
+            for number, name in enumerate(claims, 1)
+            if there[name].up
+        ]
+        host = topology.vtep_index(self.name)
+        found, errors = resolve(topology, host, ports)
+        down = claims.keys() - {port.name for port in ports}
+        self._claims = errors | {name: _DOWN.format(name) for name in sorted(down)}
+        self.guests = {port.name: claims[port.name] for port in ports if port.name not in errors}
+        by_number = {port.ofport: port.name for port in ports}
+        names = [by_number[number] for number in found.port.tolist()]
+        numbered = replace(found, port=np.arange(1, len(found) + 1, dtype=np.uint32))
+        return View(topology, host, _TUNNEL, numbered), names
+
+    # What is sent to the kernel
+
+    def tick(self, now: float) -> None:
+        """Audit, or try again, if it is time to."""
+        if self.session.is_due(now):
+            self._review(now)
+
+    def audit(self, now: float) -> None:
+        """Compare what there is with what should be, soon; forget how that last came out."""
+        self.last = None
+        self._review(now)
+
+    def _review(self, now: float) -> None:
+        """Trust in nothing that was set or written before."""
+        self._links.forget()
+        self._unpruned = self._asks_anew = True
+        if self._topology is not None and self._realise(self._topology, now):
+            self.session.audit(now)
+
+    def flush(self) -> None:
+        """Bring the kernel to what is desired, take away what is not wanted any more, and tell."""
+        while self.session.pending:
+            self._proceed()
+        if self._unpruned and self.session.state is State.IN_SYNC and self._setup is not None:
+            self._unpruned = False
+            with self._refusing():
+                self._links.prune(self._setup, self._links.there())
+            self._tell_links()
+        while self.session.events:
+            self._tell(self.session.events.pop(0))
+        for mended in self._marks.run():
+            LOG.warning("%s: %s", self.name, mended)
+
+    def _proceed(self) -> None:
+        assert self._devices is not None, "there are devices before there is a program"
+        if self.session.state is State.READING:
+            with self._refusing():
+                found = self.forwarding.read(self._kernel, self._devices)
+                self.session.listed(found, self._clock())
+            return
+        with self._refusing():
+            outcome = self._kernel.run(self.session.transaction)
+            if outcome.failed and self._topology is not None and self._moved(self._devices):
+                # A guest has left meanwhile: that is news, and no refusal.
+                self.look(self._topology, self._clock())
+            else:
+                self.session.done(outcome, self._clock())
+
+    def _moved(self, devices: Devices) -> bool:
+        """Whether one of these devices is not what it was."""
+        there = self._links.there()
+        now = [there[name].index if name in there else 0 for name in devices.names]
+        return now != list(devices.index)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What goes wrong in here has been refused, and is tried again later."""
+        try:
+            with spoken_by_kernel(f"bring {self.name}'s kernel to what the overlay says"):
+                yield
+        except Refused as refused:
+            self.session.refuse((str(refused),), self._clock())
+
+    # What it tells
+
+    def _tell(self, event: session.Event) -> None:
+        match event:
+            case session.Synced(counts, seconds, audit):
+                nothing_new = audit and not counts.changes
+                if nothing_new and self.last is not None:
+                    # No news, but now they are all counted.
+                    known = replace(self.last.counts, unchanged=counts.unchanged)
+                    event = replace(self.last, counts=known)
+                self.last, self.refused = event, None
+                level = logging.DEBUG if nothing_new else logging.INFO
+                LOG.log(level, "%s: in sync after %.3f s: %s", self.name, seconds, counts)
+            case session.KernelRefused(reasons, more, retry_in):
+                again = self.refused is not None and self.refused.reasons == reasons
+                level = logging.DEBUG if again else logging.ERROR
+                self.refused = event
+                LOG.log(level, "%s: the kernel refused, and has taken all else:", self.name)
+                self._list(level, reasons, more)
+                LOG.log(level, "%s: next try in %.0f s, or at the next change", self.name, retry_in)
+
+    def _tell_links(self) -> bool:
+        """Log what has been done to devices; say whether that was anything."""
+        done, self._links.log = self._links.log, []
+        self._list(logging.INFO, done)
+        return bool(done)
+
+    def _tell_ports(self) -> None:
+        for name, error in self._claims.items():
+            if self._told.get(name) != error:
+                LOG.warning("%s: port %s: %s", self.name, name, error)
+        self._told = dict(self._claims)
+
+    def _list(self, level: int, lines: Sequence[str], more: int = 0) -> None:
+        for line in lines[:_SHOWN]:
+            LOG.log(level, "%s:   %s", self.name, line)
+        more += max(len(lines) - _SHOWN, 0)
+        if more:
+            LOG.log(level, "%s:   … and %d more", self.name, more)
+
+    # What it says when asked
+
+    @property
+    def busy(self) -> bool:
+        """Whether its kernel is about to agree, or to refuse."""
+        return self.session.pending
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What is wrong with guests' ports, by their names."""
+        return {**self._marks.errors(), **self._claims}
+
+    def outcome(self) -> str:
+        """How it last came out, or what the session is at."""
+        return str(self.last.counts if self.last else self.session.state)
+
+    def refusals(self) -> tuple[str, ...]:
+        """What the kernel refused."""
+        return self.refused.reasons if self.refused else ()
+
+    def status(self) -> dict[str, object]:
+        """The host's part of `ovs-appctl -t … status`."""
+        return {
+            "plane": self.forwarding.plane,
+            "state": str(self.session.state),
+            "entries": self.session.entries,
+            "ports": self.guests,
+            "errors": self.errors,
+            "marking": dict(self._marks.marking()),
+            "refused": list(self.refusals()),
+            "last": str(self.last.counts) if self.last else None,
+            "seconds": self.last.seconds if self.last else None,
+        }
+
+    def close(self) -> None:
+        """Close its sockets. Entries, devices and marks stay."""
+        self._marks.close()
+        self._notices.close()
+        self._kernel.close()
+
+
+def _same(one: Devices, other: Devices) -> bool:
+    return one.names == other.names and bool((one.index == other.index).all())
+
+
+def _marks_of(view: View, names: Sequence[str]) -> dict[str, int]:
+    """The tenants' marks, by the guests' ports."""
+    topology = view.topology
+    marks = topology.tenants.mark[topology.endpoints.tenant[view.ports.endpoint]]
+    return dict(zip(names, marks.tolist(), strict=True))

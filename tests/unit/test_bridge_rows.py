@@ -1,0 +1,183 @@
+"""The bridge plane of one host: its devices, and the rows of its tables, in iproute2's words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ovs_lwt.backends.bridge.plane import BridgePlane
+from ovs_lwt.backends.bridge.vlans import VlanStore
+from ovs_lwt.backends.netlink.catalogue import TEMPLATES
+from ovs_lwt.backends.netlink.setup import Member, Setup
+from ovs_lwt.backends.netlink.templates import Devices
+from ovs_lwt.names import port_name
+from ovs_lwt.view import View
+from tests.support.overlays import Overlay, endpoint, two_tenants
+from tests.support.overlays import view as on_ovs
+
+
+def view(overlay: Overlay | None = None, host: str = "host1") -> tuple[View, list[str]]:
+    """A view as a host of plane bridge has it, and its ports' names."""
+    found = on_ovs(overlay, host)
+    numbers = np.arange(1, len(found.ports) + 1, dtype=np.uint32)
+    names = [
+        port_name(*found.topology.endpoint_id(index).split("/"))
+        for index in found.ports.endpoint.tolist()
+    ]
+    return replace(found, tunnel=0, ports=replace(found.ports, port=numbers)), names
+
+
+def setup(overlay: Overlay | None = None, host: str = "host1") -> Setup:
+    return BridgePlane(VlanStore(None)).setup(*view(overlay, host))
+
+
+def lines(template: str, overlay: Overlay | None = None, host: str = "host1") -> list[str]:
+    """The rows of one template, as text."""
+    plane, (seen, names) = BridgePlane(VlanStore(None)), view(overlay, host)
+    made = plane.setup(seen, names)
+    devices = Devices(made.devices, np.zeros(len(made.devices), np.uint32))
+    (rows,) = [rows for rows in plane.rows(seen, made) if rows.template == template]
+    text = TEMPLATES[template].lines(rows.count, rows.columns, devices)
+    return [str(line) for line in text.to_pylist()]
+
+
+def member(device: str, overlay: Overlay | None = None) -> Member:
+    (found,) = [each for each in setup(overlay).members if each.device == device]
+    return found
+
+
+def over_ipv6() -> Overlay:
+    overlay = two_tenants()
+    for number, vtep in enumerate(overlay["vteps"].values(), 11):
+        vtep["address"] = f"2001:db8::{number}"
+    return overlay
+
+
+def test_a_host_has_one_bridge_one_tunnel_and_a_place_to_answer_from_for_each_tenant() -> None:
+    made = setup()
+    assert made.devices == (
+        *("vx-lwt", "blue-web1", "red-web1"),
+        *("br-lwt", "br-lwt.10", "br-lwt.2020"),
+    )
+    assert [f"{link.name} type {link.kind} {link.words}" for link in made.links] == [
+        "br-lwt type bridge vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0",
+        "vx-lwt type vxlan dstport 4789 local 192.0.2.11 nolearning external vnifilter",
+        "br-lwt.10 type vlan id 10",
+        "br-lwt.2020 type vlan id 2020",
+    ]
+    assert [link.mtu for link in made.links] == [None, 1450, None, None]
+    assert {link.over for link in made.links if link.kind == "vlan"} == {"br-lwt"}
+
+
+def test_over_ipv6_the_tunnel_is_ipv6s() -> None:
+    tunnel = setup(over_ipv6()).links[1]
+    assert tunnel.words.startswith("dstport 4789 local 2001:db8::11 nolearning external vnifilter")
+    assert tunnel.settings["vxlan_local6"] == "2001:db8::11"
+    assert "vxlan_local" not in tunnel.settings
+    assert tunnel.mtu == 1430
+
+
+def test_nothing_is_learnt_and_guests_are_held_to_their_macs() -> None:
+    overlay = two_tenants()
+    endpoint(overlay, "blue/web1")["spoofing"] = "allow"
+    made = {each.device: each.flags for each in setup(overlay).members}
+    assert not any(flags["learning"] for flags in made.values())
+    assert [made[port]["locked"] for port in ("blue-web1", "red-web1")] == [False, True]
+    assert made["vx-lwt"]["vlan_tunnel"]
+    assert made["vx-lwt"]["neigh_suppress"]
+
+
+def test_unknown_unicast_is_kept_from_the_guests_of_a_tenant_that_drops_it() -> None:
+    assert member("blue-web1").flags["flood"]
+    assert not member("red-web1").flags["flood"]
+    # It passes the tunnel as long as any tenant here floods it.
+    assert member("vx-lwt").flags["flood"]
+    overlay = two_tenants()
+    overlay["tenants"]["blue"]["unknown_unicast"] = "drop"
+    assert not member("vx-lwt", overlay).flags["flood"]
+
+
+def test_a_tenant_is_a_vlan_and_a_vni() -> None:
+    assert lines("vni.member") == [f"vni add vni {vni} dev vx-lwt" for vni in (1010, 2020)]
+    assert lines("vlan.tunnel") == [f"vlan add dev vx-lwt vid {vlan}" for vlan in (10, 2020)]
+    assert lines("vlan.vni") == [
+        "vlan add dev vx-lwt vid 10 tunnel_info id 1010",
+        "vlan add dev vx-lwt vid 2020 tunnel_info id 2020",
+    ]
+
+
+def test_a_guest_here_is_in_its_tenants_vlan_and_known_by_its_mac() -> None:
+    assert lines("vlan.guest") == [
+        "vlan add dev blue-web1 vid 10 pvid untagged",
+        "vlan add dev red-web1 vid 2020 pvid untagged",
+    ]
+    assert lines("fdb.local_endpoint") == [
+        f"fdb replace 02:00:00:00:00:01 dev {port} vlan {vlan} master dynamic extern_learn"
+        for port, vlan in (("blue-web1", 10), ("red-web1", 2020))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "overlay", "network"),
+    [("", None, "192.0.2."), ("6", over_ipv6(), "2001:db8::")],
+    ids=["IPv4", "IPv6"],
+)
+def test_guests_elsewhere_are_behind_their_vteps(
+    suffix: str, overlay: Overlay | None, network: str
+) -> None:
+    assert lines(f"fdb.remote_endpoint{suffix}", overlay) == [
+        f"fdb replace 02:00:00:00:00:0{mac} dev vx-lwt dst {network}{vtep} src_vni {vni} self"
+        " permanent"
+        for mac, vtep, vni in ((2, 12, 1010), (3, 13, 1010), (2, 12, 2020))
+    ]
+    assert lines("fdb.bridge_endpoint", overlay) == [
+        f"fdb replace 02:00:00:00:00:0{mac} dev vx-lwt vlan {vlan} master dynamic extern_learn"
+        for mac, vlan in ((2, 10), (3, 10), (2, 2020))
+    ]
+    assert lines(f"fdb.flood{suffix}", overlay) == [
+        f"fdb append 00:00:00:00:00:00 dev vx-lwt dst {network}{vtep} src_vni {vni} self permanent"
+        for vtep, vni in ((12, 1010), (13, 1010), (12, 2020))
+    ]
+
+
+def test_the_bridge_knows_the_neighbours_of_tenants_that_it_answers_for() -> None:
+    overlay = two_tenants()
+    overlay["tenants"]["red"]["neighbours"] = "flood"
+    assert lines("neighbour.permanent", overlay) == [
+        f"neigh replace 10.0.0.1{n} lladdr 02:00:00:00:00:0{n} dev br-lwt.10 nud permanent proto 76"
+        for n in (1, 2, 3)
+    ]
+    # The link-local address comes with the other.
+    assert [line.split()[2] for line in lines("neighbour.permanent6", overlay)] == [
+        "fd00::11",
+        "fe80::ff:fe00:1",
+    ]
+    assert "br-lwt.2020" not in setup(overlay).devices
+
+
+def test_only_vteps_that_share_a_tenant_may_send() -> None:
+    known = lines("filter.known_vtep", host="host2")
+    assert [line.split()[-1] for line in known] == ["192.0.2.11", "192.0.2.13"]
+    # host3 has blue alone, and so have both the others.
+    del (overlay := two_tenants())["tenants"]["blue"]["endpoints"]["web1"]
+    assert [line.split()[-1] for line in lines("filter.known_vtep", overlay, "host3")] == [
+        "192.0.2.12"
+    ]
+    assert lines("filter.other_vteps")[0].endswith(" pref 588 handle 1 flower action drop")
+
+
+def test_a_vteps_number_does_not_depend_on_the_others() -> None:
+    def numbers(overlay: Overlay) -> dict[str, str]:
+        found = [line.split() for line in lines("filter.known_vtep6", overlay)]
+        return {words[-1]: words[words.index("handle") + 1] for words in found}
+
+    everyone, fewer = over_ipv6(), over_ipv6()
+    del fewer["tenants"]["red"]
+    del fewer["tenants"]["blue"]["endpoints"]["web2"]
+    assert numbers(fewer).items() <= numbers(everyone).items()
+    # Addresses whose numbers would be the same, or 0.
+    everyone["vteps"]["host2"]["address"] = "2001:db8:1:2:2001:db8:1:2"
+    everyone["vteps"]["host3"]["address"] = "2001:db8:1:3:2001:db8:1:3"
+    assert len(set(numbers(everyone).values()) - {"0"}) == 2
