@@ -6,19 +6,34 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ovs_lwt import __version__, model, offline, show, veth
+from ovs_lwt import __version__, desired, model, show, veth
+from ovs_lwt.arguments import (
+    Bridge,
+    Datapath,
+    Endpoint,
+    ExportPart,
+    Marking,
+    NeighbourDiscovery,
+    Overlay,
+    Ovsdb,
+    Plane,
+    PlaneOption,
+    State,
+)
 from ovs_lwt.control import FOLDER, ask
 from ovs_lwt.lab.commands import lab_app
 from ovs_lwt.lab.demo import demo
 from ovs_lwt.mistakes import OverlayInvalid, Refused
-from ovs_lwt.sources.overlay_file import load
+from ovs_lwt.plane import STATE, Options
+from ovs_lwt.sources import on_plane
+from ovs_lwt.sources.overlay_file import OverlayFile, load, planes_in
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB, LocalSwitch
 
 app = typer.Typer(
@@ -32,45 +47,6 @@ app.add_typer(lab_app, name="lab")
 app.command()(demo)
 show_app = typer.Typer(no_args_is_help=True, help="Look into an overlay.")
 app.add_typer(show_app, name="show")
-
-Overlay = Annotated[Path, typer.Argument(help="The overlay file.", metavar="OVERLAY")]
-Ovsdb = Annotated[str, typer.Option(help="Where the host's OVSDB listens.")]
-Bridge = Annotated[str, typer.Option(help="The bridge's name.")]
-
-
-Endpoint = Annotated[str, typer.Argument(help="The endpoint: TENANT/NAME.", metavar="ENDPOINT")]
-
-
-class Marking(StrEnum):
-    """Who sets a tenant's mark."""
-
-    AUTO = "auto"
-    TC = "tc"
-    FLOW = "flow"
-
-
-class ExportPart(StrEnum):
-    """What to print."""
-
-    BOTH = "both"
-    FLOWS = "flows"
-    GROUPS = "groups"
-
-
-class Datapath(StrEnum):
-    """Which datapath a new bridge gets."""
-
-    AUTO = "auto"
-    SYSTEM = "system"
-    NETDEV = "netdev"
-
-
-class NeighbourDiscovery(StrEnum):
-    """Who answers neighbour solicitations."""
-
-    AUTO = "auto"
-    FLOW = "flow"
-    APP = "app"
 
 
 @app.callback(invoke_without_command=True)
@@ -108,8 +84,9 @@ def export(
     overlay: Overlay,
     host: Annotated[str, typer.Option(help="The host of the overlay.")],
     part: Annotated[
-        ExportPart, typer.Argument(help="Both, for reading; or one, for ovs-ofctl.")
-    ] = ExportPart.BOTH,
+        ExportPart, typer.Argument(help="All, for reading; or one, for the tool that loads it.")
+    ] = ExportPart.ALL,
+    plane: PlaneOption = None,
     ovsdb: Annotated[
         str | None,
         typer.Option(help="Take the guests' ports from this OVSDB; else ports go by their names."),
@@ -118,28 +95,29 @@ def export(
     nd: Annotated[
         NeighbourDiscovery, typer.Option(help="See `run --nd`.")
     ] = NeighbourDiscovery.AUTO,
+    state: State = STATE,
 ) -> None:
-    """Print every flow and group the host should have, in ovs-ofctl syntax."""
-    from ovs_lwt.backends.openflow import export as exporter
+    """Print all that the host should hold: flows and groups for ovs-ofctl, or batches of iproute2.
 
-    topology = load(overlay)
-    if ovsdb is None:
-        snapshot = offline.from_overlay(topology, host, nd.value)
-        names = snapshot.names
-    else:
-        snapshot, names = offline.from_switch(topology, host, ovsdb, bridge, nd.value), {}
-    if part is not ExportPart.FLOWS:
-        exporter.write_groups(snapshot.view, names, sys.stdout)
-    if part is not ExportPart.GROUPS:
-        exporter.write_flows(snapshot.view, names, sys.stdout)
+    Plane ovs has the parts groups and flows; planes bridge and route, in the order in which they
+    are to be loaded: links, sysctl, bridge, ip, ip6, mpls, tc.
+    """
+    source = on_plane(OverlayFile(overlay), plane.value if plane else None)
+    options = Options(bridge, None, neighbour_discovery=nd.value, state=state)
+    desired.write(source.read(), host, part.value, options, sys.stdout, ovsdb=ovsdb)
 
 
 @app.command()
 def run(
     overlay: Overlay,
     host: Annotated[
-        list[str], typer.Option(help="HOST, or HOST=OVSDB; several for several switches.")
+        list[str],
+        typer.Option(
+            help="HOST, or HOST=WHERE: its OVSDB, or on planes bridge and route its network"
+            " namespace. Several drive several hosts."
+        ),
     ],
+    plane: PlaneOption = None,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
     listen: Annotated[
@@ -166,13 +144,23 @@ def run(
     framework: Annotated[
         str | None, typer.Option(help="os-ken or ryu. Default: os-ken if it is installed.")
     ] = None,
+    state: State = STATE,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    """Prepare the local switch and run the controller for it, in the foreground.
+    """Prepare the host and make it forward as the overlay says, in the foreground.
 
     SIGTERM or Ctrl-C stops it, and the flows stay. SIGHUP, or `ovs-lwt reload`, reads the overlay
-    again.
+    again. Planes bridge and route need no OpenFlow: the options about it are for plane ovs.
     """
+    if not _any_on_ovs(overlay, host, plane):
+        from ovs_lwt.standalone import serve
+
+        source = on_plane(OverlayFile(overlay), plane.value if plane else None)
+        options = Options(bridge, None, watch=watch, state=state)
+        pairs = [(name, where) for name, _, where in (word.partition("=") for word in host)]
+        raise typer.Exit(
+            serve(source, pairs, options, control or FOLDER / f"{pairs[0][0]}.ctl", verbose=verbose)
+        )
     from ovs_lwt.backends.openflow.framework import choose
 
     address, port = _address(listen)
@@ -180,7 +168,9 @@ def run(
         "ofp_listen_host": address,
         "ofp_tcp_listen_port": port,
         "overlay": str(overlay),
-        "overlay_host": [name if "=" in name else f"{name}={ovsdb}" for name in host],
+        "overlay_host": _places(overlay, host, plane, ovsdb),
+        "overlay_plane": plane.value if plane else None,
+        "overlay_state": str(state),
         "overlay_bridge": bridge,
         "overlay_controller": controller or f"tcp:{listen}",
         "overlay_datapath": datapath.value,
@@ -196,6 +186,21 @@ def run(
     raise typer.Exit(launch(["ovs_lwt.app"], [], framework, overrides))
 
 
+def _any_on_ovs(overlay: Path, hosts: Sequence[str], plane: Plane | None) -> bool:
+    if plane is not None:
+        return plane is Plane.OVS
+    named = planes_in(overlay)
+    return any(named.get(word.partition("=")[0], Plane.OVS) == Plane.OVS for word in hosts)
+
+
+def _places(overlay: Path, hosts: Sequence[str], plane: Plane | None, ovsdb: str) -> list[str]:
+    """HOST=WHERE of every host: --ovsdb is where the switches are that say nothing themselves."""
+    return [
+        word if "=" in word or not _any_on_ovs(overlay, [word], plane) else f"{word}={ovsdb}"
+        for word in hosts
+    ]
+
+
 @app.command()
 def attach(
     overlay: Overlay,
@@ -203,18 +208,27 @@ def attach(
     netns: Annotated[str, typer.Option(help="The guest's network namespace: a name, or a path.")],
     interface: Annotated[str, typer.Option(help="The interface's name inside.")] = "eth0",
     marking: Annotated[
-        Marking, typer.Option(help="Who sets the tenant's mark: tc (kernel datapath) or a flow.")
+        Marking,
+        typer.Option(
+            help="Who sets the tenant's mark: the kernel, by tc or nft; or a flow (plane ovs)."
+        ),
     ] = Marking.AUTO,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
+    plane: PlaneOption = None,
 ) -> None:
     """Give a network namespace on this host its endpoint: veth, mark, MTU, addresses, port."""
-    plan = veth.plan_attach(
-        load(overlay), endpoint, netns, interface=interface, marking=marking.value
+    topology = on_plane(OverlayFile(overlay), plane.value if plane else None).read()
+    plan = veth.plan_attach(topology, endpoint, netns, interface=interface, marking=marking.value)
+    if plan.plane == "ovs":
+        with LocalSwitch(ovsdb, bridge) as switch:
+            attached = veth.attach(plan, switch)
+    else:
+        attached = veth.attach(plan, None)
+    print(
+        f"{endpoint}: {interface} in {netns}, port {attached.port} on plane {plan.plane},"
+        f" marked by {attached.marking}, MTU {plan.mtu}"
     )
-    with LocalSwitch(ovsdb, bridge) as switch:
-        port = veth.attach(plan, switch)
-    print(f"{endpoint}: {interface} in {netns}, port {port} of {bridge}, MTU {plan.mtu}")
 
 
 @app.command()
@@ -227,8 +241,12 @@ def detach(
     tenant, _, name = endpoint.partition("/")
     if not tenant or not name:
         raise Refused(f"'{endpoint}' is not an endpoint: write it TENANT/NAME, like blue/web1")
-    with LocalSwitch(ovsdb, bridge) as switch:
-        gone = veth.detach(tenant, name, switch)
+    # On planes bridge and route nobody runs an OVSDB; where one runs, the port may be in it.
+    if Path(ovsdb.removeprefix("unix:")).exists() or not ovsdb.startswith("unix:"):
+        with LocalSwitch(ovsdb, bridge) as switch:
+            gone = veth.detach(tenant, name, switch)
+    else:
+        gone = veth.detach(tenant, name, None)
     print(f"{endpoint}: {'detached' if gone else 'was not attached'}")
 
 
@@ -236,9 +254,12 @@ def detach(
 def tables(
     overlay: Overlay,
     host: Annotated[str | None, typer.Option(help="Only the tenants of this host.")] = None,
+    plane: PlaneOption = None,
+    state: State = STATE,
 ) -> None:
-    """Print the way from mark to table: mark, tenant, VNI, and how to list the tenant's flows."""
-    show.tables(load(overlay), host, Console())
+    """Print the way from mark to table on each plane, and how to list a tenant's entries."""
+    source = on_plane(OverlayFile(overlay), plane.value if plane else None)
+    show.tables(source.read(), host, Options(DEFAULT_BRIDGE, None, state=state), Console())
 
 
 @app.command()
