@@ -13,11 +13,14 @@ from typing import Annotated
 import typer
 from pydantic_core import to_json
 
-from ovs_lwt.lab import lifecycle, probe, state, status
-from ovs_lwt.lab.plan import BRIDGE, LabPlan, guest_of, host_of, inhabitants
+from ovs_lwt.arguments import PlaneOption
+from ovs_lwt.lab import hosts, lifecycle, probe, state, status
+from ovs_lwt.lab.plan import LabPlan, guest_of, host_of, inhabitants
 from ovs_lwt.lab.progress import following
+from ovs_lwt.lab.requirements import check_machine, check_root
 from ovs_lwt.lab.show import show_matrix, show_status, wide_console
-from ovs_lwt.lab.switches import check_machine, environment
+from ovs_lwt.lab.uml import client, record
+from ovs_lwt.lab.uml import lifecycle as boxes
 from ovs_lwt.mistakes import Refused, suggestion
 
 lab_app = typer.Typer(
@@ -31,6 +34,20 @@ class ControllersOption(StrEnum):
 
     EACH = "each"
     ONE = "one"
+
+
+class DatapathOption(StrEnum):
+    """Which datapath the switches have."""
+
+    NETDEV = "netdev"
+    SYSTEM = "system"
+
+
+class KernelOption(StrEnum):
+    """Whose kernel a lab is on."""
+
+    HERE = "here"
+    UML = "uml"
 
 
 class FrameworkOption(StrEnum):
@@ -48,6 +65,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def up(
     overlay: Annotated[Path, typer.Argument(help="The overlay file.")],
     name: NameOption = "lab",
+    plane: PlaneOption = None,
+    datapath: Annotated[
+        DatapathOption | None,
+        typer.Option(
+            help="Datapath of the switches. Default: netdev, OVS's own in userspace; on user-mode"
+            " Linux system, the kernel's."
+        ),
+    ] = None,
     controllers: Annotated[
         ControllersOption,
         typer.Option(help="A controller process for each host, or one for all of them."),
@@ -56,19 +81,35 @@ def up(
         FrameworkOption | None,
         typer.Option(help="Framework of the controllers. Default: the one that is installed."),
     ] = None,
+    kernel: Annotated[
+        KernelOption,
+        typer.Option(help="This machine's kernel, or a user-mode Linux machine that has it all."),
+    ] = KernelOption.HERE,
+    memory: Annotated[
+        int, typer.Option(min=256, help="Memory of the machine of --kernel uml, in MB.")
+    ] = boxes.DEFAULT_MEMORY,
 ) -> None:
     """Bring the overlay up: underlay, hosts, guests, controllers.
 
-    Each host of the overlay becomes a network namespace with an Open vSwitch of its own
-    (userspace datapath), each endpoint one with a cable to its host's switch. A VTEP marked
+    Each host of the overlay becomes a network namespace, on plane ovs with an Open vSwitch of its
+    own; each endpoint becomes one with a cable to its host. A VTEP marked
     'external: true' is somebody else's machine and gets none: 'ovs-lwt lab status' says how to
     plug it into the underlay's bridge.
     """
+    if kernel is KernelOption.UML:
+        words = [f"--controllers={controllers.value}"]
+        for option, value in (("plane", plane), ("datapath", datapath), ("framework", framework)):
+            words += [f"--{option}={value.value}"] if value else []
+        with lifecycle.ending_on_signals():
+            status_of_up = boxes.up(overlay, name=name, memory=memory, options=words)
+        raise typer.Exit(status_of_up)
     console = wide_console()
     with lifecycle.ending_on_signals(), following(console) as report:
         plan = lifecycle.up(
             overlay,
             name=name,
+            plane=plane.value if plane else None,
+            datapath=datapath.value if datapath else None,
             controllers=controllers.value,
             framework=framework.value if framework else None,
             report=report,
@@ -87,8 +128,9 @@ def execute(
 ) -> None:
     """Run a command in a guest's or a host's namespace; its exit status is ours.
 
-    On a host, ovs-vsctl, ovs-ofctl and ovs-appctl speak to that host's switch.
+    On a host of plane ovs, ovs-vsctl, ovs-ofctl and ovs-appctl speak to that host's switch.
     """
+    _where_it_is(name, "exec", "--name", name, where, "--", *command, reads=True)
     check_machine()
     plan = state.need(name)
     namespace, extra = _inhabitant(plan, where)
@@ -110,6 +152,8 @@ def ping(
     Guests of different tenants may have identical addresses, so every probe carries a token and
     all guests listen: a cell says who *received* the probe, not merely that somebody answered.
     """
+    json_too = ["--json"] if as_json else []
+    _where_it_is(name, "ping", "--name", name, *json_too, "--sample", str(sample))
     check_machine()
     matrix = probe.measure(state.need(name), sample)
     if as_json:
@@ -123,6 +167,7 @@ def ping(
 @lab_app.command("status")
 def show(name: NameOption = "lab", as_json: JsonOption = False) -> None:
     """Show the lab's namespaces, addresses, switches and controllers."""
+    _where_it_is(name, "status", "--name", name, *(["--json"] if as_json else []))
     check_machine()
     found = status.lab_status(state.need(name))
     if as_json:
@@ -134,7 +179,13 @@ def show(name: NameOption = "lab", as_json: JsonOption = False) -> None:
 @lab_app.command()
 def down(name: NameOption = "lab") -> None:
     """Take the lab down: its processes, its namespaces, its files."""
-    check_machine()
+    check_root()
+    boxed = record.find(name)
+    if boxed is not None:
+        with lifecycle.shielded():
+            record.end(boxed)
+        typer.echo(f"lab '{name}' is down: its machine and its files removed")
+        return
     with lifecycle.shielded():
         gone = lifecycle.down(name)
     if gone is None:
@@ -146,17 +197,23 @@ def down(name: NameOption = "lab") -> None:
     )
 
 
+def _where_it_is(name: str, *words: str, reads: bool = False) -> None:
+    """If the lab is in a machine of its own, run ``lab WORDS…`` there, and do not come back."""
+    boxed = record.find(name)
+    if boxed is not None:
+        check_root()
+        raise typer.Exit(client.run(boxed, ["lab", *words], reads=reads))
+
+
 def further(plan: LabPlan) -> str:
     """Return what to type next, ready to be copied."""
-    host = plan.own_hosts[0].name
     commands = [("ping", "", "who reaches whom"), ("status", "", "what is where")]
     if plan.guests:
         commands.append(("exec", f"{plan.guests[0].id} -- ip address", "inside a guest"))
-    commands += [
-        ("exec", f"{host} -- ovs-vsctl show", "a host's switch"),
-        ("exec", f"{host} -- ovs-ofctl -O OpenFlow14 --names dump-flows {BRIDGE}", "its flows"),
-        ("down", "", "the end of it"),
-    ]
+    for host in {host.plane: host for host in reversed(plan.own_hosts)}.values():
+        looks = hosts.worth_a_look(host)
+        commands += [("exec", f"{host.name} -- {command}", why) for command, why in looks]
+    commands.append(("down", "", "the end of it"))
     typed = [(lab_command(plan, verb, rest), why) for verb, rest, why in commands]
     wide = max(len(line) for line, _ in typed)
     return "\n".join(["next:", *(f"  {line:{wide}}  # {why}" for line, why in typed)])
@@ -190,7 +247,7 @@ def _inhabitant(plan: LabPlan, where: str) -> tuple[str, dict[str, str]]:
     if host is not None and host.external:
         raise Refused(f"{where} is external to the lab: it has no namespace here")
     if host is not None:
-        return host.namespace, environment(host)
+        return host.namespace, hosts.environment(host)
     known = [*(g.id for g in plan.guests), *(h.name for h in plan.own_hosts)]
     raise Refused(
         f"lab '{plan.name}' has no endpoint or host '{where}'{suggestion(where, known)};"

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from ovs_lwt.lab.plan import BRIDGE, OPENFLOW_PORT, HostPlan, LabPlan
+from ovs_lwt.lab.plan import BRIDGE, OPENFLOW_PORT, STATE, HostPlan, LabPlan
 from ovs_lwt.lab.processes import alive, inside, run, tail
 from ovs_lwt.mistakes import Refused, listing
 
 _PROGRAM = "ovs_lwt.cli"
 _POLL_SECONDS = 0.1
+_INSTALLED = ("flows", "groups", "entries")
 
 
 class Interrupted(Exception):
@@ -26,21 +27,20 @@ class Interrupted(Exception):
 def arguments(plan: LabPlan, hosts: Sequence[HostPlan]) -> list[str]:
     """Return the command line of the controller that drives `hosts`.
 
-    One host: ``run OVERLAY --host H --ovsdb …``, listening on the host's own loopback. Several:
-    ``--host H=unix:…`` each, listening on the underlay, where the switches call it.
+    One host: ``run OVERLAY --host H=WHERE``, listening on the host's own loopback. Several:
+    listening on the underlay, where the switches call it.
     """
     command = [plan.python, "-m", _PROGRAM, "run", str(plan.overlay)]
-    if plan.controller_address is None:
-        (host,) = hosts
-        command += ["--host", host.name, "--ovsdb", host.ovsdb]
-    else:
+    for host in hosts:
+        command += ["--host", f"{host.name}={host.where}"]
+    command += ["--plane", plan.plane] if plan.plane is not None else []
+    if plan.controller_address is not None:
         address = plan.controller_address
         where = f"[{address}]" if address.version == 6 else str(address)
-        for host in hosts:
-            command += ["--host", f"{host.name}={host.ovsdb}"]
         command += ["--listen", f"{where}:{OPENFLOW_PORT}"]
         command += ["--controller", f"tcp:{where}:{OPENFLOW_PORT}"]
     command += ["--bridge", BRIDGE, "--control", str(hosts[0].control)]
+    command += ["--state", str(plan.directory / STATE)]
     if plan.framework is not None:
         command += ["--framework", plan.framework]
     return command
@@ -83,12 +83,21 @@ def running(host: HostPlan) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What a controller says of one host: its state, its counts and the endpoints it found."""
+    """What a controller says of one host.
+
+    `installed` counts by kind: flows and groups, or entries of the kernel's tables. `endpoints`
+    are those it found; `marking` is port name -> who sets the tenant's mark.
+    """
 
     state: str
-    flows: int
-    groups: int
+    installed: Mapping[str, int]
     endpoints: frozenset[str]
+    marking: Mapping[str, str]
+
+    @property
+    def counts(self) -> str:
+        """What is installed, in words."""
+        return ", ".join(f"{count} {kind}" for kind, count in self.installed.items())
 
 
 def ask(host: HostPlan, command: str = "status", timeout: float = 5) -> str:
@@ -112,16 +121,16 @@ def status(host: HostPlan) -> HostStatus | None:
         return None
     return HostStatus(
         state=str(about.get("state", "")),
-        flows=int(about.get("flows") or 0),
-        groups=int(about.get("groups") or 0),
+        installed={kind: int(about[kind] or 0) for kind in _INSTALLED if kind in about},
         endpoints=frozenset(_texts(about.get("ports"))),
+        marking={str(port): str(who) for port, who in (about.get("marking") or {}).items()},
     )
 
 
 def wait_in_sync(
     host: HostPlan, endpoints: Sequence[str], *, until: float, give_up: Event
 ) -> HostStatus:
-    """Wait until the host's flows are installed and its ports claimed; return its status.
+    """Wait until the host forwards as it should and its ports are claimed; return its status.
 
     `until` is a `time.monotonic`. Raises `Refused`, with the end of the controller's log, if it
     dies or takes longer, and `Interrupted` once `give_up` is set.

@@ -12,13 +12,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ovs_lwt.lab import lifecycle, probe, status
+from ovs_lwt.lab import hosts, lifecycle, probe, status
 from ovs_lwt.lab.commands import lab_command
 from ovs_lwt.lab.plan import BRIDGE, LabPlan
 from ovs_lwt.lab.processes import run
 from ovs_lwt.lab.progress import following
 from ovs_lwt.lab.show import show_matrix, show_status, wide_console
-from ovs_lwt.lab.switches import environment
 from ovs_lwt.sources import overlay_file
 
 OVERLAY = Path(__file__).with_name("demo.yaml")
@@ -80,7 +79,7 @@ def _show_flows(console: Console, plan: LabPlan) -> None:
     typed = lab_command(plan, "exec", f"{host.name} -- {' '.join(command)}")
     _say(console, f"Tenant '{_TENANT}' on {host.name}: its flows, table by table")
     console.print(f"$ {typed}", style="dim", highlight=False, soft_wrap=True)
-    dump = run(command, env=environment(host))
+    dump = run(command, env=hosts.environment(host))
     flows = [line.strip() for line in dump.splitlines() if "actions=" in line]
     for table, group in groupby(flows, _table_of):
         lines = list(group)

@@ -14,10 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from ovs_lwt.lab import controllers, guests, namespaces, state, switches
+from ovs_lwt.lab import controllers, guests, hosts, namespaces, requirements, state
 from ovs_lwt.lab.controllers import Interrupted
-from ovs_lwt.lab.plan import UNDERLAY_BRIDGE, Controllers, Framework, HostPlan, LabPlan, make_plan
+from ovs_lwt.lab.plan import (
+    UNDERLAY_BRIDGE,
+    Controllers,
+    Datapath,
+    Framework,
+    HostPlan,
+    LabPlan,
+    make_plan,
+)
 from ovs_lwt.lab.processes import stop_all
+from ovs_lwt.model import Plane
 from ovs_lwt.sources import overlay_file
 from ovs_lwt.veth import AttachPlan
 
@@ -25,6 +34,8 @@ Report = Callable[[str, str], None]
 """Called with a host's name and the stage it has come to; from several threads."""
 
 SYNC_SECONDS = 60.0
+# Python is that much slower there, and all controllers share one processor.
+_SLOWER_ON_UML = 5
 _WORKERS = 8
 
 
@@ -40,38 +51,50 @@ def up(
     overlay: Path,
     *,
     name: str = "lab",
+    plane: Plane | None = None,
+    datapath: Datapath | None = None,
     controllers: Controllers = "each",
     framework: Framework | None = None,
     python: str = sys.executable,
     report: Report = lambda host, stage: None,
-    sync_seconds: float = SYNC_SECONDS,
+    sync_seconds: float | None = None,
 ) -> LabPlan:
     """Bring up the whole of `overlay` as the lab `name` and return its plan.
 
-    Returns once every controller has its host in sync with all endpoints' ports found. On any
-    failure, a signal included, all that was made is removed again before the error goes on.
-    Raises `OverlayInvalid` and `Refused`.
+    `plane` puts every host on one plane, whatever the overlay says; `datapath` is that of the
+    switches (None: see `default_datapath`). Returns once every controller has its host in sync
+    with all endpoints' ports found. On any failure, a signal included, all that was made is
+    removed again before the error goes on. Raises `OverlayInvalid` and `Refused`.
     """
-    switches.check_machine()
+    requirements.check_machine()
     topology = overlay_file.load(overlay)
     plan = make_plan(
         topology,
         name=name,
         overlay=overlay,
+        plane=plane,
+        datapath=datapath or requirements.default_datapath(),
         controllers=controllers,
         framework=framework,
         python=python,
     )
     attachments = guests.attachments(topology, plan)
+    requirements.check_kernel(plan)
     _refuse_strangers(plan)
     state.record(plan)
     try:
-        _Builder(plan, attachments, report, time.monotonic() + sync_seconds).build()
+        until = time.monotonic() + (sync_seconds or default_sync_seconds())
+        _Builder(plan, attachments, report, until).build()
     except BaseException:
         with shielded():
             down(plan.name)
         raise
     return plan
+
+
+def default_sync_seconds() -> float:
+    """Return how long controllers may take to have their hosts in sync, here."""
+    return SYNC_SECONDS * (_SLOWER_ON_UML if requirements.on_user_mode_linux() else 1)
 
 
 def _refuse_strangers(plan: LabPlan) -> None:
@@ -161,15 +184,15 @@ class _Builder:
         plan = self.plan
         namespaces.create(plan.underlay)
         namespaces.make_underlay(plan.underlay, UNDERLAY_BRIDGE, plan.mtu)
-        hosts = plan.own_hosts
+        own = plan.own_hosts
         if plan.controller_address is not None:
             namespaces.give_address(
-                plan.underlay, UNDERLAY_BRIDGE, plan.controller_address, hosts[0].network
+                plan.underlay, UNDERLAY_BRIDGE, plan.controller_address, own[0].network
             )
-        with ThreadPoolExecutor(min(_WORKERS, len(hosts))) as pool:
-            self._all(pool, self._switch)
+        with ThreadPoolExecutor(min(_WORKERS, len(own))) as pool:
+            self._all(pool, self._host)
             if plan.controllers == "one":
-                controllers.start(plan, hosts)
+                controllers.start(plan, own)
             self._all(pool, self._guests)
         _end_if_asked()
 
@@ -190,10 +213,10 @@ class _Builder:
                 pool.shutdown(wait=True, cancel_futures=True)
             raise
 
-    def _switch(self, host: HostPlan) -> None:
+    def _host(self, host: HostPlan) -> None:
         self._go_on()
-        self.report(host.name, "switch")
-        switches.start_switch(self.plan, host)
+        self.report(host.name, "switch" if host.plane == "ovs" else "host")
+        hosts.start(self.plan, host)
         if self.plan.controllers == "each":
             self._go_on()
             self.report(host.name, "controller")
@@ -202,12 +225,12 @@ class _Builder:
     def _guests(self, host: HostPlan) -> None:
         mine = self.attachments[host.name]
         self.report(host.name, f"{len(mine)} guests")
-        guests.add_guests(host, mine, self._go_on)
+        hosts.add_guests(host, mine, self._go_on)
         self.report(host.name, "waiting for the controller")
         status = controllers.wait_in_sync(
             host, [guest.identity for guest in mine], until=self.until, give_up=self.give_up
         )
-        self.report(host.name, f"in sync: {status.flows} flows, {status.groups} groups")
+        self.report(host.name, f"in sync: {status.counts}")
 
     def _go_on(self) -> None:
         if self.give_up.is_set() or _asked:

@@ -96,9 +96,9 @@ def choose(guests: Sequence[GuestPlan], sample: int) -> list[int]:
 def questions(guests: Sequence[GuestPlan], chosen: Sequence[int]) -> list[Probe]:
     """Return the probes for every ordered pair of `chosen` guests.
 
-    A ping for each family in which the two are on-link for each other; a bare Ethernet frame to
-    the target's MAC where there is none, and always between tenants, for there a ping may fail
-    for want of a neighbour, which proves nothing.
+    A ping for each family in which the two should reach each other: on-link, or by routes. A bare
+    Ethernet frame to the target's MAC where there is none, and always between tenants, for there a
+    ping may fail for want of a neighbour, which proves nothing.
     """
     found: list[Probe] = []
     for source in chosen:
@@ -110,7 +110,7 @@ def questions(guests: Sequence[GuestPlan], chosen: Sequence[int]) -> list[Probe]
             pings = [
                 address
                 for version in (4, 6)
-                if (address := _on_link(one, other, version)) is not None
+                if (address := _reachable(one, other, version)) is not None
                 # A ping to one's own address never leaves the machine.
                 and address.ip not in own
             ]
@@ -122,16 +122,26 @@ def questions(guests: Sequence[GuestPlan], chosen: Sequence[int]) -> list[Probe]
     return found
 
 
-def _on_link(one: GuestPlan, other: GuestPlan, version: int) -> Interface | None:
+def _reachable(one: GuestPlan, other: GuestPlan, version: int) -> Interface | None:
+    """Return the first address of `other` that `one` should reach in this family, or None."""
+    routed = one.routed and other.routed
     for there in other.addresses:
         if there.version != version:
             continue
         if any(
-            here.version == version and there.ip in here.network and here.ip in there.network
+            here.version == version
+            and (routed or (there.ip in here.network and here.ip in there.network))
             for here in one.addresses
         ):
             return there
     return None
+
+
+def is_due(guests: Sequence[GuestPlan], probe: Probe) -> bool:
+    """Say whether the probe should arrive: within a tenant, but routes carry nothing but IP."""
+    one, other = guests[probe.source], guests[probe.target]
+    by_routes = one.routed or other.routed
+    return one.tenant == other.tenant and not (probe.kind == "ethernet" and by_routes)
 
 
 def is_reached(probe: Probe, sightings: Iterable[Sighting]) -> bool:
@@ -163,20 +173,23 @@ def judge(
     # Dicts for sets that keep their order.
     why: dict[_Pair, dict[str, None]] = {(p.source, p.target): {} for p in probes}
     good: defaultdict[_Pair, list[Kind]] = defaultdict(list)
+    due = dict.fromkeys(why, False)
     for probe in probes:
         pair = (probe.source, probe.target)
         for where, text in _misplaced(guests, owners, probe, seen[probe.number]):
             why[where if where in why else pair][text] = None
-        if guests[probe.source].tenant != guests[probe.target].tenant:
+        if not is_due(guests, probe):
+            if guests[probe.source].tenant == guests[probe.target].tenant and seen[probe.number]:
+                why[pair][f"{_name(probe, 'request')} arrived, but routes carry only IP"] = None
             continue
+        due[pair] = True
         if is_reached(probe, seen[probe.number]):
             good[pair].append(probe.kind)
         else:
             why[pair][_loss(guests, probe, seen[probe.number])] = None
     cells = []
     for (source, target), reasons in why.items():
-        same = guests[source].tenant == guests[target].tenant
-        expected: Literal["reached", "isolated"] = "reached" if same else "isolated"
+        expected: Literal["reached", "isolated"] = "reached" if due[source, target] else "isolated"
         cells.append(
             Cell(
                 source=guests[source].id,

@@ -14,8 +14,22 @@ from pyroute2 import IPRoute, netns
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from ovs_lwt.lab.plan import Address, Network
-from ovs_lwt.lab.processes import NETNS
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.netns import NAMED, at_home, entered
+
+__all__ = [
+    "create",
+    "entered",
+    "exists",
+    "give_address",
+    "index_of",
+    "links",
+    "make_underlay",
+    "plug",
+    "remove",
+    "set_sysctl",
+    "taken",
+]
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
@@ -25,7 +39,7 @@ _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 def create(name: str) -> None:
     """Make the namespace `name` with its loopback up; raise `Refused` if it exists already."""
     try:
-        with _home():
+        with at_home():
             if _LIBC.unshare(_CLONE_NEWNET) < 0:
                 raise OSError(ctypes.get_errno(), "unshare")
             # Not `netns.create`: it forks, 10 ms each time and not for use among threads. A "pid"
@@ -60,13 +74,13 @@ def remove(name: str) -> bool:
         # A file that never became a mount point: `create` was cut short.
         if error.errno != errno.EINVAL:
             raise
-        (NETNS / name).unlink(missing_ok=True)
+        (NAMED / name).unlink(missing_ok=True)
     return True
 
 
 def exists(name: str) -> bool:
     """Say whether there is a network namespace `name`."""
-    return (NETNS / name).exists()
+    return (NAMED / name).exists()
 
 
 @contextmanager
@@ -76,24 +90,6 @@ def links(namespace: str) -> Iterator[Any]:
         netlink = IPRoute()
     with netlink:
         yield netlink
-
-
-@contextmanager
-def entered(namespace: str) -> Iterator[None]:
-    """Put this thread, and no other, into `namespace`; sockets opened here belong there."""
-    with _home():
-        netns.setns(str(NETNS / namespace), flags=0)
-        yield
-
-
-@contextmanager
-def _home() -> Iterator[None]:
-    """Bring this thread back to the namespace it is in now."""
-    with Path("/proc/thread-self/ns/net").open() as home:
-        try:
-            yield
-        finally:
-            netns.setns(home.fileno())
 
 
 def make_underlay(namespace: str, bridge: str, mtu: int) -> None:
@@ -106,17 +102,36 @@ def make_underlay(namespace: str, bridge: str, mtu: int) -> None:
         netlink.link("set", index=index, state="up")
 
 
-def plug(underlay: str, bridge: str, uplink: str, namespace: str, interface: str, mtu: int) -> None:
-    """Lay a cable from the underlay's bridge (end `uplink`) to `interface` in `namespace`."""
-    with NETNS.joinpath(namespace).open() as other, links(underlay) as netlink:
+def plug(
+    underlay: str,
+    bridge: str,
+    uplink: str,
+    namespace: str,
+    interface: str,
+    mtu: int,
+    *,
+    mac: str | None = None,
+    checksummed: bool = True,
+) -> None:
+    """Lay a cable from the underlay's bridge (end `uplink`) to `interface` in `namespace`.
+
+    `mac` is that of `interface`. `checksummed` if whoever reads there takes frames as they are.
+    """
+    with NAMED.joinpath(namespace).open() as other, links(underlay) as netlink:
         netlink.link(
             "add",
             ifname=uplink,
             kind="veth",
             mtu=mtu,
-            peer={"ifname": interface, "net_ns_fd": other.fileno(), "mtu": mtu},
+            peer={
+                "ifname": interface,
+                "net_ns_fd": other.fileno(),
+                "mtu": mtu,
+                **({"address": mac} if mac else {}),
+            },
         )
-        _checksum_in_software(underlay, uplink)
+        if checksummed:
+            _checksum_in_software(underlay, uplink)
         netlink.link(
             "set", index=index_of(netlink, uplink), master=index_of(netlink, bridge), state="up"
         )

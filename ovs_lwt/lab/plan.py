@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.model import Plane
 from ovs_lwt.names import PORT_NAME_LIMIT, endpoint_id, port_name
 from ovs_lwt.topology import Topology
 
@@ -29,33 +30,39 @@ Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 Controllers = Literal["each", "one"]
 Framework = Literal["os-ken", "ryu"]
+Datapath = Literal["netdev", "system"]
 
 LABS = Path("/run/ovs-lwt/labs")
 BRIDGE = "br-lwt"
 TUNNEL_PORT = "vx-lwt"
 UNDERLAY_BRIDGE = "underlay"
+UPLINK = "u0"
 OPENFLOW_PORT = 6653
 GUEST_INTERFACE = "eth0"
 
 # Locally administered; the low 24 bits count the hosts.
-_BR_PHY_MAC = 0x026C77000000
+_UNDERLAY_MAC = 0x026C77000000
 _LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 # The files of a lab that are not a host's: a host's directory cannot be called like them.
 RECORD = "lab.json"
 CONTROLLER_FILES = ("controller.log", "controller.ctl", "controller.pid")
+STATE = "state"
 
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """One VTEP of the overlay: a namespace with a switch of its own.
+    """One VTEP of the overlay: a namespace of its own, and on plane ovs a switch in it.
 
-    `network` is the underlay as this host sees it: wide enough that every VTEP is on-link.
-    `mac` is br-phy's; `uplink` is the underlay's end of the host's cable; `rundir` is the
-    OVS_RUNDIR. An external host has an address only: its namespace is empty.
+    `datapath` is the switch's, None where there is no switch. `network` is the underlay as this
+    host sees it: wide enough that every VTEP is on-link. `mac` is that of the interface with the
+    VTEP's address; `uplink` is the underlay's end of the host's cable; `rundir` has the host's
+    files, and is the OVS_RUNDIR. An external host has an address only: its namespace is empty.
     """
 
     name: str
     external: bool
+    plane: Plane
+    datapath: Datapath | None
     namespace: str
     address: Address
     network: Network
@@ -70,10 +77,18 @@ class HostPlan:
         """The host's database, the way ``--db`` takes it."""
         return f"unix:{self.rundir / 'db.sock'}"
 
+    @property
+    def where(self) -> str:
+        """Where a controller finds what forwards: the switch's database, or the namespace."""
+        return self.ovsdb if self.plane == "ovs" else self.namespace
+
 
 @dataclass(frozen=True, slots=True)
 class GuestPlan:
-    """One endpoint of the overlay: a namespace, plugged into its host's bridge at `port`."""
+    """One endpoint of the overlay: a namespace, whose cable to its host ends there at `port`.
+
+    `routed` is whether its host carries it by routes: IP only, and no address is on-link.
+    """
 
     tenant: str
     name: str
@@ -82,6 +97,7 @@ class GuestPlan:
     port: str
     mac: str
     addresses: tuple[Interface, ...]
+    routed: bool = False
 
     @property
     def id(self) -> str:
@@ -93,6 +109,7 @@ class GuestPlan:
 class LabPlan:
     """Everything a lab will be made of.
 
+    `plane` is the one that every host has been put on, None where the overlay says it for each.
     `python` is the interpreter that runs the controllers (its environment has the `framework`);
     `controller_address` is the underlay's own address where one controller drives all hosts.
     """
@@ -100,6 +117,7 @@ class LabPlan:
     name: str
     overlay: Path
     directory: Path
+    plane: Plane | None
     controllers: Controllers
     framework: Framework | None
     python: str
@@ -129,13 +147,21 @@ def make_plan(
     *,
     name: str,
     overlay: Path,
+    plane: Plane | None = None,
+    datapath: Datapath = "netdev",
     controllers: Controllers = "each",
     framework: Framework | None = None,
     python: str = sys.executable,
     labs: Path = LABS,
 ) -> LabPlan:
-    """Return the lab called `name` for `topology`; raise `Refused` where none can be."""
+    """Return the lab called `name` for `topology`; raise `Refused` where none can be.
+
+    `plane`, if given, is every host's, whatever the overlay says; `datapath` is that of the
+    switches.
+    """
     check_name(name)
+    if plane is not None:
+        topology = topology.on_plane(plane)
     vteps = topology.vteps
     if not len(vteps):
         raise Refused("the overlay has no hosts: give it at least one under 'vteps'")
@@ -152,7 +178,7 @@ def make_plan(
     }
     namespaces = {f"{name}-underlay"}
     uplinks = {UNDERLAY_BRIDGE, "lo"}
-    directories = {RECORD, *CONTROLLER_FILES}
+    directories = {RECORD, STATE, *CONTROLLER_FILES}
     hosts = []
     for index, host in enumerate(vteps.name):
         rundir = directory / _unused(host, directories)
@@ -160,10 +186,12 @@ def make_plan(
             HostPlan(
                 name=host,
                 external=bool(vteps.external[index]),
+                plane=vteps.plane[index],
+                datapath=datapath if vteps.plane[index] == "ovs" else None,
                 namespace="" if vteps.external[index] else _unused(f"{name}-{host}", namespaces),
                 address=addresses[index],
                 network=networks[addresses[index].version],
-                mac=_mac_text(_BR_PHY_MAC + index),
+                mac=_mac_text(_UNDERLAY_MAC + index),
                 uplink=_unused(host, uplinks, PORT_NAME_LIMIT),
                 rundir=rundir,
                 log=(rundir if controllers == "each" else directory) / "controller.log",
@@ -175,6 +203,7 @@ def make_plan(
         name=name,
         overlay=overlay.absolute(),
         directory=directory,
+        plane=plane,
         controllers=controllers,
         framework=framework,
         python=python,
@@ -266,6 +295,7 @@ def _guests(topology: Topology, lab: str, namespaces: set[str]) -> Iterable[Gues
             port=port,
             mac=_mac_text(int(endpoints.mac[index])),
             addresses=tuple(addresses.get(index, ())),
+            routed=vteps.plane[vtep] == "route",
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ovs_lwt.lab.matrix import Matrix, Probe, Sighting, choose, is_reached, judge, questions
+from ovs_lwt.lab.matrix import Matrix, Probe, Sighting, choose, is_due, is_reached, judge, questions
 from ovs_lwt.lab.namespaces import entered
 from ovs_lwt.lab.packets import Token, echo_request, ethernet_probe, read_probe
 from ovs_lwt.lab.plan import GUEST_INTERFACE, GuestPlan, LabPlan
@@ -94,8 +94,7 @@ class _Wire:
 
     def ask(self, probes: Sequence[Probe], attempts: Sequence[float]) -> None:
         """Send all `probes`; send those again that ought to arrive and did not."""
-        tenants = [guest.tenant for guest in self.guests]
-        self._waiting = {p.number: p for p in probes if tenants[p.source] == tenants[p.target]}
+        self._waiting = {p.number: p for p in probes if is_due(self.guests, p)}
         due: Sequence[Probe] = probes
         for attempt, seconds in enumerate(attempts):
             for count, probe in enumerate(due):

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.netns import NAMED
 
-NETNS = Path("/run/netns")
 _TERM_SECONDS = 3.0
 _KILL_SECONDS = 5.0
 
 
 def inside(namespace: str, command: Sequence[str]) -> list[str]:
     """Return the command line that runs `command` in `namespace`, under its own process id."""
-    return ["nsenter", f"--net={NETNS / namespace}", "--", *command]
+    return ["nsenter", f"--net={NAMED / namespace}", "--", *command]
 
 
 def run(
@@ -56,7 +56,7 @@ def living_in(namespaces: Iterable[str]) -> list[int]:
     wanted = set()
     for namespace in namespaces:
         try:
-            status = (NETNS / namespace).stat()
+            status = (NAMED / namespace).stat()
         except FileNotFoundError:
             continue
         wanted.add((status.st_dev, status.st_ino))

@@ -26,7 +26,7 @@ def wide_console() -> Console:
 
 def show_status(console: Console, status: LabStatus) -> None:
     """Print a lab: its underlay, its hosts and its endpoints."""
-    underlay, first = status.underlay, next(h for h in status.hosts.values() if not h.external)
+    underlay, kernel = status.underlay, status.kernel
     colour = "green" if status.state == "up" else "red"
     console.print(
         Text.assemble(
@@ -39,12 +39,10 @@ def show_status(console: Console, status: LabStatus) -> None:
         f" MTU {underlay.mtu}, {', '.join(underlay.networks)}",
         highlight=False,
     )
-    console.print(
-        f"every host: bridge {first.bridge}, VXLAN port {first.tunnel_port},"
-        f" OVS_RUNDIR {status.directory}/HOST",
-        highlight=False,
-        soft_wrap=True,
-    )
+    where = "user-mode Linux, a machine of the lab's own" if kernel.uml else "this machine's"
+    console.print(f"kernel: {kernel.release} ({where})", highlight=False)
+    for line in _shared(status):
+        console.print(line, highlight=False, soft_wrap=True)
     where = "HOST/" if status.controllers == "each" else ""
     console.print(
         f"controller: log {status.directory}/{where}controller.log,"
@@ -52,7 +50,7 @@ def show_status(console: Console, status: LabStatus) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_hosts(status.hosts))
+    console.print(_hosts(status))
     console.print()
     console.print(_endpoints(status))
     for name, host in status.hosts.items():
@@ -60,11 +58,28 @@ def show_status(console: Console, status: LabStatus) -> None:
             _show_plugging(console, status, name, host)
 
 
-def _hosts(hosts: dict[str, HostStatus]) -> Table:
-    table = _table("host", "VTEP", "namespace", "controller")
-    for name, host in hosts.items():
+def _shared(status: LabStatus) -> Iterator[str]:
+    """Yield a line on each plane that is there: what its hosts have."""
+    for plane, host in {h.plane: h for h in status.hosts.values() if not h.external}.items():
+        if plane == "ovs":
+            datapath = "userspace" if host.datapath == "netdev" else "kernel"
+            what = f"bridge {host.bridge} ({datapath} datapath), VXLAN port {host.tunnel_port}"
+            yield f"plane ovs: {what}, OVS_RUNDIR {status.directory}/HOST"
+        elif plane == "bridge":
+            yield f"plane bridge: bridge {host.bridge}, VXLAN device {host.tunnel_port}"
+        else:
+            yield f"plane route: a routing table for each mark, VXLAN device {host.tunnel_port}"
+
+
+def _hosts(status: LabStatus) -> Table:
+    table = _table("host", "plane", "VTEP", "namespace", "marks by", "controller")
+    marking: dict[str, set[str]] = {}
+    for endpoint in status.endpoints.values():
+        marking.setdefault(endpoint.host, set()).add(endpoint.marking or "?")
+    for name, host in status.hosts.items():
         if host.controller is None:
-            table.add_row(name, *host.addresses, Text("external", style="yellow"), "-")
+            external = Text("external", style="yellow")
+            table.add_row(name, host.plane, *host.addresses, external, "-", "-")
             continue
         about = host.controller
         if about.pid is None:
@@ -72,8 +87,10 @@ def _hosts(hosts: dict[str, HostStatus]) -> Table:
         elif about.state is None:
             said = Text(f"pid {about.pid}, silent", style="red")
         else:
-            said = Text(f"pid {about.pid}, {about.state}, {about.flows} flows")
-        table.add_row(name, *host.addresses, host.namespace, said)
+            counts = ", ".join(f"{count} {kind}" for kind, count in about.installed.items())
+            said = Text(f"pid {about.pid}, {about.state}, {counts}")
+        marks = ", ".join(sorted(marking.get(name, "-")))
+        table.add_row(name, host.plane, *host.addresses, host.namespace, marks, said)
     return table
 
 

@@ -10,26 +10,33 @@ from pydantic import TypeAdapter, ValidationError
 from ovs_lwt.lab.plan import LABS, RECORD, LabPlan, check_name
 from ovs_lwt.mistakes import Refused, listing, suggestion
 
+# That of a lab in a machine of its own: `ovs_lwt.lab.uml`.
+MACHINE_RECORD = "machine.json"
 _PLAN = TypeAdapter(LabPlan)
 
 
 def record(plan: LabPlan) -> None:
-    """Write `plan` to disk and so take its name; raise `Refused` if a lab has it already.
+    """Write `plan` to disk and so take its name; raise `Refused` if a lab has it already."""
+    reserve(plan.directory, RECORD, _PLAN.dump_json(plan, indent=2))
+
+
+def reserve(directory: Path, file: str, text: bytes) -> None:
+    """Make the directory of a lab, with `text` in `file`; raise `Refused` if there is one.
 
     The directory is made exclusively, so that of two ``up`` at one moment one is refused.
     """
-    plan.directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     try:
-        plan.directory.mkdir()
+        directory.mkdir()
     except FileExistsError:
         raise Refused(
-            f"a lab called '{plan.name}' is up already: take it down with"
-            f" 'ovs-lwt lab down --name {plan.name}', or give this one another --name"
+            f"a lab called '{directory.name}' is up already: take it down with"
+            f" 'ovs-lwt lab down --name {directory.name}', or give this one another --name"
         ) from None
     # Renamed into place: `down` finds a whole record or none.
-    new = plan.directory / f"{RECORD}.new"
-    new.write_bytes(_PLAN.dump_json(plan, indent=2))
-    new.rename(plan.directory / RECORD)
+    new = directory / f"{file}.new"
+    new.write_bytes(text)
+    new.rename(directory / file)
 
 
 def load(name: str, labs: Path = LABS) -> LabPlan | None:
@@ -62,7 +69,8 @@ def need(name: str, labs: Path = LABS) -> LabPlan:
 
 def names(labs: Path = LABS) -> list[str]:
     """Return the names of all labs on record."""
-    return sorted(path.parent.name for path in labs.glob(f"*/{RECORD}"))
+    records = (*labs.glob(f"*/{RECORD}"), *labs.glob(f"*/{MACHINE_RECORD}"))
+    return sorted(path.parent.name for path in records)
 
 
 def forget(name: str, labs: Path = LABS) -> bool:

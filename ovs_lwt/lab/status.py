@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +13,13 @@ from ovs_lwt.lab.plan import (
     GUEST_INTERFACE,
     TUNNEL_PORT,
     UNDERLAY_BRIDGE,
+    Datapath,
     GuestPlan,
     HostPlan,
     LabPlan,
 )
+from ovs_lwt.lab.requirements import on_user_mode_linux
+from ovs_lwt.model import Plane
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,14 @@ class UnderlayStatus:
 
 @dataclass(frozen=True, slots=True)
 class ControllerStatus:
-    """A host's controller process: `pid` is None if it does not run, `state` if it is silent."""
+    """A host's controller process: `pid` is None if it does not run, `state` if it is silent.
+
+    `installed` counts by kind: flows and groups, or entries of the kernel's tables.
+    """
 
     pid: int | None
     state: str | None
-    flows: int
-    groups: int
+    installed: Mapping[str, int]
     log: str
     control: str
 
@@ -44,11 +51,14 @@ class ControllerStatus:
 class HostStatus:
     """A VTEP of the overlay: for an external one, `namespace` and what lives in it are None.
 
-    `prefix` is the length of the underlay network that `addresses` are in; `uplink` is, on the
-    underlay's bridge, the end of the host's cable (for an external one, a name that is free).
+    `datapath`, and what speaks to a switch, are None where there is none. `prefix` is the length of
+    the underlay network that `addresses` are in; `uplink` is, on the underlay's bridge, the end of
+    the host's cable (for an external one, a name that is free).
     """
 
     external: bool
+    plane: Plane
+    datapath: Datapath | None
     namespace: str | None
     addresses: list[str]
     prefix: int
@@ -62,7 +72,10 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """A guest: `interface` is its end of the veth, `port` the switch's."""
+    """A guest: `interface` is its end of the veth, `port` its host's.
+
+    `marking` is who sets the tenant's mark: tc, nft or flow; None while its host does not say.
+    """
 
     namespace: str
     host: str
@@ -70,7 +83,16 @@ class EndpointStatus:
     port: str
     mac: str
     addresses: list[str]
+    marking: str | None
     up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStatus:
+    """The kernel that the lab is on: `uml` if it is a user-mode Linux machine's."""
+
+    release: str
+    uml: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,7 @@ class LabStatus:
     """A whole lab; `state` is "up" if every namespace is there and every controller in sync."""
 
     name: str
+    kernel: KernelStatus
     overlay: str
     directory: str
     state: Literal["up", "damaged"]
@@ -89,13 +112,15 @@ class LabStatus:
 
 def lab_status(plan: LabPlan) -> LabStatus:
     """Look at the lab of `plan` and return how it is."""
-    hosts = {host.name: _host(host) for host in plan.hosts}
-    endpoints = {guest.id: _endpoint(guest) for guest in plan.guests}
+    said = {host.name: controllers.status(host) for host in plan.own_hosts}
+    hosts = {host.name: _host(host, said.get(host.name)) for host in plan.hosts}
+    endpoints = {guest.id: _endpoint(guest, said[guest.host]) for guest in plan.guests}
     well = all(namespaces.exists(namespace) for namespace in plan.namespaces) and all(
         host.controller is None or host.controller.state == "in-sync" for host in hosts.values()
     )
     return LabStatus(
         name=plan.name,
+        kernel=KernelStatus(platform.release(), on_user_mode_linux()),
         overlay=str(plan.overlay),
         directory=str(plan.directory),
         state="up" if well else "damaged",
@@ -112,11 +137,13 @@ def lab_status(plan: LabPlan) -> LabStatus:
     )
 
 
-def _host(host: HostPlan) -> HostStatus:
+def _host(host: HostPlan, about: controllers.HostStatus | None) -> HostStatus:
     addresses = [str(host.address)]
     if host.external:
         return HostStatus(
             external=True,
+            plane=host.plane,
+            datapath=None,
             namespace=None,
             addresses=addresses,
             prefix=host.network.prefixlen,
@@ -127,29 +154,30 @@ def _host(host: HostPlan) -> HostStatus:
             ovsdb=None,
             controller=None,
         )
-    about = controllers.status(host)
+    switch = host.plane == "ovs"
     return HostStatus(
         external=False,
+        plane=host.plane,
+        datapath=host.datapath,
         namespace=host.namespace,
         addresses=addresses,
         prefix=host.network.prefixlen,
         uplink=host.uplink,
-        bridge=BRIDGE,
+        bridge=None if host.plane == "route" else BRIDGE,
         tunnel_port=TUNNEL_PORT,
-        ovs_rundir=str(host.rundir),
-        ovsdb=host.ovsdb,
+        ovs_rundir=str(host.rundir) if switch else None,
+        ovsdb=host.ovsdb if switch else None,
         controller=ControllerStatus(
             pid=controllers.running(host),
             state=about.state if about else None,
-            flows=about.flows if about else 0,
-            groups=about.groups if about else 0,
+            installed=about.installed if about else {},
             log=str(host.log),
             control=str(host.control),
         ),
     )
 
 
-def _endpoint(guest: GuestPlan) -> EndpointStatus:
+def _endpoint(guest: GuestPlan, about: controllers.HostStatus | None) -> EndpointStatus:
     return EndpointStatus(
         namespace=guest.namespace,
         host=guest.host,
@@ -157,5 +185,6 @@ def _endpoint(guest: GuestPlan) -> EndpointStatus:
         port=guest.port,
         mac=guest.mac,
         addresses=[str(address) for address in guest.addresses],
+        marking=about.marking.get(guest.port) if about else None,
         up=namespaces.exists(guest.namespace),
     )

@@ -1,50 +1,20 @@
-"""A host's switch: an ovsdb-server and an ovs-vswitchd of its own, in its own namespace."""
+"""A host of plane ovs: an ovsdb-server and an ovs-vswitchd of its own, in its own namespace."""
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from ovs_lwt.lab import namespaces
-from ovs_lwt.lab.plan import BRIDGE, UNDERLAY_BRIDGE, HostPlan, LabPlan
+from ovs_lwt.lab.guests import make_guest
+from ovs_lwt.lab.kernel import settle
+from ovs_lwt.lab.plan import BRIDGE, TUNNEL_PORT, UPLINK, HostPlan, LabPlan
 from ovs_lwt.lab.processes import inside, run
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.veth import AttachPlan, attach
+from ovs_lwt.vswitch import LocalSwitch
 
 PHYSICAL_BRIDGE = "br-phy"
-UPLINK = "u0"
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-_NEEDED = {
-    "ovs-vswitchd": "openvswitch-switch",
-    "ovsdb-server": "openvswitch-common",
-    "ovsdb-tool": "openvswitch-common",
-    "ovs-vsctl": "openvswitch-switch",
-    "ovs-appctl": "openvswitch-common",
-    "ovs-ofctl": "openvswitch-common",
-    "nsenter": "util-linux",
-    "ip": "iproute2",
-}
-
-
-def check_machine() -> None:
-    """Raise `Refused` unless this machine and this user can have a lab."""
-    if os.geteuid() != 0:
-        raise Refused("a lab needs root, for it makes network namespaces: run it with sudo")
-    _reach_sbin()
-    missing = {package for tool, package in _NEEDED.items() if shutil.which(tool) is None}
-    if missing:
-        switch = any(package.startswith("openvswitch") for package in missing)
-        # openvswitch-switch brings openvswitch-common with it.
-        missing -= {"openvswitch-common"}
-        packages = " ".join(sorted(missing | ({"openvswitch-switch"} if switch else set())))
-        what = "Open vSwitch is not installed" if switch else "a program is missing"
-        raise Refused(f"{what}: 'apt-get install {packages}' brings it (Debian, Ubuntu)")
-
-
-def _reach_sbin() -> None:
-    """Add the system's own directories to PATH, which a plain ``su`` leaves out."""
-    path = os.environ.get("PATH", "")
-    if "/usr/sbin" not in path.split(":"):
-        os.environ["PATH"] = f"{path}:{_SBIN}" if path else _SBIN
+_SECONDS: Final = 60
 
 
 def environment(host: HostPlan) -> dict[str, str]:
@@ -58,18 +28,12 @@ def environment(host: HostPlan) -> dict[str, str]:
     }
 
 
-def start_switch(plan: LabPlan, host: HostPlan) -> None:
-    """Make the host's namespace, plug it into the underlay and start its switch.
+def start(plan: LabPlan, host: HostPlan) -> None:
+    """Start the host's switch and give the host its VTEP's address.
 
-    The VTEP's address is on br-phy, a bridge of the userspace datapath with the underlay's cable
-    in it: that is how this datapath finds the way for tunnelled packets (OVS documentation,
-    "Userspace datapath: tunnels"). The overlay's bridge is made here too, closed
-    (fail_mode=secure) and on the same datapath, so that guests can be attached while the
-    controller starts.
+    The overlay's bridge is made here too, closed (fail_mode=secure) and on the datapath it is to
+    have, so that guests can be attached while the controller starts.
     """
-    host.rundir.mkdir()
-    namespaces.create(host.namespace)
-    namespaces.plug(plan.underlay, UNDERLAY_BRIDGE, host.uplink, host.namespace, UPLINK, plan.mtu)
     env = environment(host)
     database = str(host.rundir / "conf.db")
     run(["ovsdb-tool", "create", database], env=env)
@@ -82,19 +46,49 @@ def start_switch(plan: LabPlan, host: HostPlan) -> None:
         env=env,
     )
     run(["ovs-vsctl", "--no-wait", "init"], env=env)
+    settle()
     run(inside(host.namespace, ["ovs-vswitchd", *common]), env=env)
+    userspace = host.datapath == "netdev"
     run(
         [
-            *("ovs-vsctl", "--timeout=20", "set", "Open_vSwitch", "."),
+            *("ovs-vsctl", f"--timeout={_SECONDS}", "set", "Open_vSwitch", "."),
             f"external_ids:system-id={host.name}",
-            *("--", "add-br", PHYSICAL_BRIDGE),
-            *("--", "set", "Bridge", PHYSICAL_BRIDGE, "datapath_type=netdev"),
-            f"other_config:hwaddr={host.mac}",
-            *("--", "set", "Interface", PHYSICAL_BRIDGE, f"mtu_request={plan.mtu}"),
-            *("--", "add-port", PHYSICAL_BRIDGE, UPLINK),
+            *(_physical_bridge(plan, host) if userspace else ()),
             *("--", "add-br", BRIDGE),
-            *("--", "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"),
+            *("--", "set", "Bridge", BRIDGE, f"datapath_type={host.datapath}"),
+            "fail_mode=secure",
         ],
         env=env,
+        timeout=_SECONDS + 1,
     )
-    namespaces.give_address(host.namespace, PHYSICAL_BRIDGE, host.address, host.network)
+    namespaces.give_address(
+        host.namespace, PHYSICAL_BRIDGE if userspace else UPLINK, host.address, host.network
+    )
+
+
+def _physical_bridge(plan: LabPlan, host: HostPlan) -> Sequence[str]:
+    """Return words for ovs-vsctl that put the underlay's cable into a bridge.
+
+    On the userspace datapath the VTEP's address is on that bridge: so it finds the way for
+    tunnelled packets (OVS documentation, "Userspace datapath: tunnels").
+    """
+    return [
+        *("--", "add-br", PHYSICAL_BRIDGE),
+        *("--", "set", "Bridge", PHYSICAL_BRIDGE, "datapath_type=netdev"),
+        f"other_config:hwaddr={host.mac}",
+        *("--", "set", "Interface", PHYSICAL_BRIDGE, f"mtu_request={plan.mtu}"),
+        *("--", "add-port", PHYSICAL_BRIDGE, UPLINK),
+    ]
+
+
+def add_guests(host: HostPlan, wanted: Sequence[AttachPlan], go_on: Callable[[], None]) -> None:
+    """Make the guests' namespaces and attach them; `go_on` is called before each and may raise."""
+    # As on a real host, the switch's end of the cable is in the host's namespace.
+    with (
+        LocalSwitch(host.ovsdb, BRIDGE, tunnel_port=TUNNEL_PORT) as switch,
+        namespaces.entered(host.namespace),
+    ):
+        for guest in wanted:
+            go_on()
+            make_guest(guest.netns)
+            attach(guest, switch)

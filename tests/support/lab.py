@@ -17,9 +17,10 @@ import pytest
 from ovs_lwt.lab import controllers, lifecycle, probe, status
 from ovs_lwt.lab.matrix import Matrix
 from ovs_lwt.lab.plan import Controllers, Framework, GuestPlan, HostPlan, LabPlan, guest_of, host_of
-from ovs_lwt.lab.processes import NETNS, inside
+from ovs_lwt.lab.processes import inside
 from ovs_lwt.lab.status import LabStatus
 from ovs_lwt.lab.switches import environment
+from ovs_lwt.netns import NAMED
 
 CHECKOUT = Path(__file__).parents[2]
 _count = itertools.count(1)
@@ -32,7 +33,7 @@ def lab_name() -> str:
 
 def left_of(name: str) -> list[str]:
     """What is left on the machine of the lab called `name`: nothing, if it was taken down."""
-    namespaces = [str(path) for path in NETNS.glob(f"{name}-*")]
+    namespaces = [str(path) for path in NAMED.glob(f"{name}-*")]
     return namespaces + [str(path) for path in Path("/run/ovs-lwt/labs").glob(name)]
 
 

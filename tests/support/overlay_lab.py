@@ -14,9 +14,7 @@ import copy
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from ipaddress import ip_interface
 from itertools import count
 from pathlib import Path
@@ -28,76 +26,30 @@ from typer.testing import CliRunner
 
 from ovs_lwt.cli import app
 from ovs_lwt.control import ask
-from ovs_lwt.lab import controllers, lifecycle, namespaces, probe
-from ovs_lwt.lab.matrix import Matrix
-from ovs_lwt.lab.plan import (
-    BRIDGE,
-    GUEST_INTERFACE,
-    UNDERLAY_BRIDGE,
-    Address,
-    Controllers,
-    GuestPlan,
-    HostPlan,
-    LabPlan,
-    host_of,
-)
+from ovs_lwt.lab import controllers, lifecycle, namespaces
+from ovs_lwt.lab.plan import BRIDGE, Controllers, GuestPlan, HostPlan, LabPlan
 from ovs_lwt.lab.processes import run
 from ovs_lwt.lab.switches import environment
 from ovs_lwt.names import port_name
+from tests.support.inhabited import Inhabited
 from tests.support.overlays import Overlay, endpoint
 from tests.support.ovs import eventually
-from tests.support.packets import ForeignVtep, Wire
 from tests.support.roundtrip import OPENFLOW, difference
 from tests.support.trace import Trace
-from tests.support.wires import Wires
 
 _NUMBERS = count(1)
 _PATIENCE = 10.0
 
 
-class OverlayLab:
-    """A lab that is up, its overlay, and the ways to change both.
-
-    guests: those attached now, by TENANT/NAME
-    """
+class OverlayLab(Inhabited):
+    """A lab of hosts of plane ovs, and the ways to change it and its overlay."""
 
     def __init__(
         self, plan: LabPlan, overlay: Overlay, stack: ExitStack, options: Sequence[str] = ()
     ) -> None:
-        self.plan = plan
+        super().__init__(plan, overlay)
         self.options = options
-        self.overlay = copy.deepcopy(overlay)
-        self.guests = {guest.id: guest for guest in plan.guests}
         self._stack = stack
-
-    # What there is
-
-    def host(self, name: str) -> HostPlan:
-        """The host with that name."""
-        found = host_of(self.plan, name)
-        assert found is not None, name
-        return found
-
-    def vtep(self, host: str) -> str:
-        """The address of a host's VTEP."""
-        return str(self.host(host).address)
-
-    def mac(self, guest: str) -> str:
-        """A guest's MAC."""
-        return self.guests[guest].mac
-
-    def ip(self, guest: str, version: int = 4) -> str:
-        """A guest's address."""
-        return next(str(a.ip) for a in self.guests[guest].addresses if a.version == version)
-
-    def at(self, guest: str, version: int = 4) -> tuple[str, str]:
-        """A guest's MAC and address."""
-        return self.mac(guest), self.ip(guest, version)
-
-    def peers(self, guest: str) -> dict[str, int]:
-        """The other guests of a guest's tenant, each once: who hears its broadcasts."""
-        tenant = self.guests[guest].tenant
-        return {g.id: 1 for g in self.guests.values() if g.tenant == tenant and g.id != guest}
 
     # Asking a host's switch
 
@@ -204,57 +156,11 @@ class OverlayLab:
             if identity not in self.guests:
                 self.attach(identity, guest.host)
 
-    def reach(self) -> Matrix:
-        """Who reaches whom, as `ovs-lwt lab ping` has it."""
-        return probe.measure(replace(self.plan, guests=tuple(self.guests.values())), sample=0)
-
     def _on(self, host: str, *command: str) -> None:
         there = self.host(host)
         with namespaces.entered(there.namespace):
             done = CliRunner().invoke(app, [*command, "--ovsdb", there.ovsdb])
         assert done.exit_code == 0, done.output or repr(done.exception)
-
-    # Hearing it
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Wires]:
-        """Hear the cables of every guest that is attached now, and of every host."""
-        with ExitStack() as stack:
-            guests: dict[str, Wire] = {}
-            uplinks: dict[str, Wire] = {}
-            stack.callback(lambda: _close([*guests.values(), *uplinks.values()]))
-            for guest in self.guests.values():
-                guests[guest.id] = Wire(guest.namespace, GUEST_INTERFACE)
-            for host in self.plan.own_hosts:
-                uplinks[host.name] = Wire(self.plan.underlay, host.uplink)
-            yield Wires(self, guests, uplinks)
-
-    def warm_up(self) -> None:
-        """Let every switch find the others' MACs on the underlay: it drops what comes before."""
-        with self.listening() as wires:
-            for guest in self.guests:
-                wires.settle(guest)
-
-    @contextlib.contextmanager
-    def foreign(self, address: Address) -> Iterator[ForeignVtep]:
-        """Plug somebody else's machine, with this address, into the underlay."""
-        network = next(h.network for h in self.plan.hosts if h.address.version == address.version)
-        number = next(_NUMBERS)
-        name, uplink = f"{self.plan.name}-foreign{number}", f"foreign{number}"
-        namespaces.create(name)
-        try:
-            namespaces.plug(
-                self.plan.underlay, UNDERLAY_BRIDGE, uplink, name, GUEST_INTERFACE, self.plan.mtu
-            )
-            namespaces.give_address(name, GUEST_INTERFACE, address, network)
-            with namespaces.links(name) as netlink:
-                index = namespaces.index_of(netlink, GUEST_INTERFACE)
-                for host in self.plan.own_hosts:
-                    netlink.neigh("replace", dst=str(host.address), lladdr=host.mac, ifindex=index)
-            with contextlib.closing(ForeignVtep(name, str(address))) as vtep:
-                yield vtep
-        finally:
-            namespaces.remove(name)
 
 
 @contextlib.contextmanager
@@ -292,12 +198,6 @@ def _up(overlay: Path, name: str, options: Sequence[str], how: Controllers) -> L
 def _down(name: str) -> None:
     with lifecycle.shielded():
         lifecycle.down(name)
-
-
-def _close(wires: Sequence[Wire]) -> None:
-    # At once: for each, the kernel waits until nobody looks at it any more.
-    with ThreadPoolExecutor(max(len(wires), 1)) as pool:
-        list(pool.map(Wire.close, wires))
 
 
 def _write(path: Path, overlay: Mapping[str, Any]) -> Path:

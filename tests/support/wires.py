@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tests.support.ovs import eventually
-from tests.support.packets import BROADCAST, Encapsulated, Wire, ethernet, read_vxlan, token
+from tests.support.packets import Encapsulated, Wire, read_vxlan, token
 
 if TYPE_CHECKING:
-    from tests.support.overlay_lab import OverlayLab
+    from tests.support.inhabited import Inhabited
 
 _PATIENCE = 10.0
 _AGAIN = 0.5
@@ -26,7 +26,7 @@ class Wires:
     """Every guest's end of its cable, and the underlay's end of every host's."""
 
     def __init__(
-        self, lab: OverlayLab, guests: Mapping[str, Wire], uplinks: Mapping[str, Wire]
+        self, lab: Inhabited, guests: Mapping[str, Wire], uplinks: Mapping[str, Wire]
     ) -> None:
         self._lab, self._guests, self._uplinks = lab, guests, uplinks
 
@@ -61,10 +61,11 @@ class Wires:
 
     def _follow(self, sender: str) -> None:
         mark, hearers = token(), self._lab.peers(sender).keys()
-        frame = ethernet(self._lab.mac(sender), BROADCAST, mark)
+        frames = self._lab.followers(sender, mark)
         until = time.monotonic() + _PATIENCE
         while True:
-            self._guests[sender].send(frame)
+            for frame in frames:
+                self._guests[sender].send(frame)
             # Sent again if need be: the first packet to a VTEP may be lost to its ARP request.
             if eventually(lambda: hearers <= self.heard(mark).keys(), _AGAIN, 0.0005):
                 return

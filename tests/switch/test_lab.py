@@ -137,7 +137,7 @@ def test_status_names_everything_there_is(three: Lab) -> None:
     controller = host["controller"]
     command = Path(f"/proc/{controller['pid']}/cmdline").read_bytes().split(b"\0")
     assert b"run" in command
-    assert b"host1" in command
+    assert f"host1={host['ovsdb']}".encode() in command
     assert "in sync" in Path(controller["log"]).read_text()
     answer = subprocess.check_output(["ovs-appctl", "-t", controller["control"], "status"])
     assert json.loads(answer)["hosts"]["host1"]["state"] == "in-sync"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 
 import pytest
@@ -258,6 +259,39 @@ def test_a_checksum_makes_the_sum_whole(data: bytes) -> None:
     whole = padded + internet_checksum(padded).to_bytes(2, "big")
 
     assert internet_checksum(whole) == 0
+
+
+# By routes
+
+
+def routed(identity: str, last: int, *addresses: str) -> GuestPlan:
+    return replace(guest(identity, last, *addresses), routed=True)
+
+
+def test_routes_need_no_common_network() -> None:
+    guests = (
+        routed("blue/web1", 1, "10.0.0.11/24"),
+        routed("blue/web2", 2, "10.9.9.12/24", "fd00::12/64"),
+    )
+
+    found = questions(guests, range(2))
+
+    assert [(probe.kind, probe.address) for probe in found] == [
+        ("ipv4", "10.9.9.12"),
+        ("ipv4", "10.0.0.11"),
+    ]
+
+
+def test_routes_carry_nothing_but_ip() -> None:
+    guests = (routed("blue/raw1", 1), routed("blue/raw2", 2))
+    (there, back) = questions(guests, range(2))
+    assert there.kind == "ethernet"
+
+    silence = judge(guests, [there, back], [])
+    leak = judge(guests, [there, back], [Sighting(there.number, 0, 1, "request", False)])
+
+    assert [(cell.expected, cell.verdict) for cell in silence] == [("isolated", "isolated")] * 2
+    assert leak[0].verdict == "wrong"
 
 
 # On paper

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_lwt.lab import state
+from ovs_lwt.lab import requirements, state
 from ovs_lwt.lab.controllers import arguments
 from ovs_lwt.lab.guests import attachments
-from ovs_lwt.lab.plan import Controllers, LabPlan, make_plan, underlay_network
-from ovs_lwt.lab.switches import check_machine
+from ovs_lwt.lab.plan import Controllers, Datapath, LabPlan, make_plan, underlay_network
+from ovs_lwt.lab.requirements import check_machine
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import unusable
 from ovs_lwt.sources.overlay_file import from_dict, load
@@ -24,7 +24,10 @@ from tests.support.overlays import two_tenants
 
 
 def plan_of(
-    overlay: dict[str, Any], controllers: Controllers = "each", labs: Path = Path("/labs")
+    overlay: dict[str, Any],
+    controllers: Controllers = "each",
+    labs: Path = Path("/labs"),
+    **options: Any,
 ) -> LabPlan:
     return make_plan(
         from_dict(overlay),
@@ -33,6 +36,7 @@ def plan_of(
         controllers=controllers,
         python="python3",
         labs=labs,
+        **options,
     )
 
 
@@ -144,8 +148,7 @@ def test_a_controller_for_each_host_listens_at_home() -> None:
     command = arguments(plan, [plan.hosts[1]])
 
     assert command[:4] == ["python3", "-m", "ovs_lwt.cli", "run"]
-    assert command[command.index("--host") + 1] == "host2"
-    assert command[command.index("--ovsdb") + 1] == "unix:/labs/lab/host2/db.sock"
+    assert command[command.index("--host") + 1] == "host2=unix:/labs/lab/host2/db.sock"
     assert "--listen" not in command
 
 
@@ -172,6 +175,83 @@ def test_an_overlay_of_external_hosts_alone_is_refused() -> None:
 def test_a_name_that_cannot_begin_a_namespace_s_is_refused(name: str) -> None:
     with pytest.raises(Refused, match="cannot be called"):
         make_plan(from_dict(two_tenants()), name=name, overlay=Path("overlay.yaml"))
+
+
+# Planes
+
+
+def on_planes(**planes: str) -> dict[str, Any]:
+    """Two tenants; the hosts named here are on planes of their own."""
+    overlay = two_tenants()
+    for host, plane in planes.items():
+        overlay["vteps"][host]["plane"] = plane
+    return overlay
+
+
+def test_each_host_is_on_its_plane_and_only_a_switch_has_a_datapath() -> None:
+    plan = plan_of(on_planes(host2="bridge"), datapath="system")
+
+    assert [(host.plane, host.datapath) for host in plan.hosts] == [
+        ("ovs", "system"),
+        ("bridge", None),
+        ("ovs", "system"),
+    ]
+    assert not any(guest.routed for guest in plan.guests)
+
+
+def test_one_plane_for_all_is_the_controllers_too() -> None:
+    plan = plan_of(on_planes(host2="bridge"), plane="route")
+
+    assert {host.plane for host in plan.hosts} == {"route"}
+    assert all(guest.routed for guest in plan.guests)
+    command = arguments(plan, plan.hosts[:1])
+    assert command[command.index("--plane") + 1] == "route"
+    assert "--plane" not in arguments(plan_of(two_tenants()), plan.hosts[:1])
+
+
+def test_one_controller_finds_switches_by_database_and_the_others_by_namespace() -> None:
+    plan = plan_of(on_planes(host2="bridge"), "one")
+
+    command = arguments(plan, plan.own_hosts)
+
+    assert [word for word in command if word.startswith("host")] == [
+        "host1=unix:/labs/lab/host1/db.sock",
+        "host2=lab-host2",
+        "host3=unix:/labs/lab/host3/db.sock",
+    ]
+
+
+def test_what_controllers_remember_goes_with_the_lab() -> None:
+    plan = plan_of(on_planes(host2="bridge"))
+
+    command = arguments(plan, [plan.hosts[1]])
+
+    assert Path(command[command.index("--state") + 1]).is_relative_to(plan.directory)
+
+
+def test_marks_are_left_to_flows_only_where_the_datapath_sees_no_other() -> None:
+    overlay = on_planes(host2="bridge")
+
+    def marking(datapath: Datapath) -> dict[str, set[str]]:
+        plan = plan_of(overlay, datapath=datapath)
+        found = attachments(from_dict(overlay), plan)
+        return {host: {guest.marking for guest in guests} for host, guests in found.items()}
+
+    assert marking("netdev") == {"host1": {"flow"}, "host2": {"auto"}, "host3": {"flow"}}
+    assert marking("system") == {"host1": {"auto"}, "host2": {"auto"}, "host3": {"auto"}}
+
+
+def test_a_kernel_that_lacks_what_a_host_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "failure", lambda feature: "modprobe: FATAL: not found")
+    lacking = [
+        (plan_of(two_tenants(), datapath="system"), "host1 .*'Open vSwitch datapath'"),
+        (plan_of(on_planes(host2="bridge")), "host2 is on plane bridge, .*'VLAN to VNI'"),
+        (plan_of(two_tenants(), plane="route"), "host1 is on plane route"),
+    ]
+    for plan, said in lacking:
+        with pytest.raises(Refused, match=f"{said}.*--kernel uml"):
+            requirements.check_kernel(plan)
+    requirements.check_kernel(plan_of(two_tenants()))
 
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.yaml"))

@@ -11,15 +11,17 @@
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-work=$ovs_lwt_work
+# shellcheck disable=SC2154 # from the kernel's command line
+work=$ovs_lwt_work modules_folder=$ovs_lwt_modules
 release=$(uname -r)
-# name, modules, out
+name='' modules='' out=''
+# shellcheck source=/dev/null
 . "$work/settings"
 
 mount -t tmpfs -o mode=755 tmpfs "$work/root"
 cd "$work/root"
 mkdir -p upper overlay machine lib/modules
-ln -s "$ovs_lwt_modules/$release" "lib/modules/$release"
+ln -s "$modules_folder/$release" "lib/modules/$release"
 modprobe -d . overlay
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=overlay overlay machine
 cd machine
@@ -40,7 +42,7 @@ for folder in "$work" ${out:+"$out"}; do
     mount -t hostfs -o "$folder" hostfs "./$folder"
 done
 rm -rf "lib/modules/$release"
-ln -s "$ovs_lwt_modules/$release" "lib/modules/$release"
+ln -s "$modules_folder/$release" "lib/modules/$release"
 
 # Not chroot: the kernel's own calls of modprobe have to see this root as well. With it,
 # `ip link add type vrf` or a tc filter loads what it needs, as on any machine.

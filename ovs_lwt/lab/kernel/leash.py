@@ -4,14 +4,16 @@
 
 It holds the machine as long as its standard input is open, which only whoever started it has the
 other end of: however that one ends, SIGKILL included, the machine goes, with all its processes
-and its FOLDER. After the machine's own end, or SECONDS, the folder stays until then, to be read.
-FDS are file descriptors (comma-separated, may be empty) for COMMAND to inherit. The exit status
-is 124 after a time-out, else 0. No import but the standard library's: it starts in 20 ms.
+and its FOLDER. After the machine's own end, or SECONDS (may be inf), the folder stays until then,
+to be read. FDS are file descriptors (comma-separated, may be empty) for COMMAND to inherit. The
+exit status is 124 after a time-out, else 0. No import but the standard library's: it starts in
+20 ms.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import shutil
@@ -66,7 +68,7 @@ def _wait(machine: subprocess.Popen[bytes], seconds: float) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.register(0, select.POLLIN | select.POLLHUP)
-    found = poller.poll(seconds * 1000)
+    found = poller.poll(None if math.isinf(seconds) else seconds * 1000)
     os.close(pidfd)
     return bool(found)
 

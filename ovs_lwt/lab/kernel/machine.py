@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,10 +53,11 @@ class KernelMachine:
 
     The command sees this machine's files (what it writes there is thrown away), in the current
     directory or `cwd`, as root, with the environment `env` (None: ours). Only the folder `out`
-    is shared for writing, under the same path. `timeout` (s) counts from the start, `memory` is
-    in MB. Interface ``vec0`` is the first of `plugs`, and so on; there is no other network.
-    `modules` are loaded before the command; most others load when they are needed. `echo` is
-    called, in another thread, with output as it comes.
+    is shared for writing, under the same path. `timeout` (s) counts from the start (None: there
+    is none), `memory` is in MB. Interface ``vec0`` is the first of `plugs`, and so on; there is no
+    other network. ``/dev/ttyS1`` is the first of `lines`, stream sockets that are closed here once
+    the machine has them. `modules` are loaded before the command; most others load when they are
+    needed. `echo` is called, in another thread, with output as it comes.
 
     Use it in a `with`: at its end, or however this process ends, the machine is killed and its
     files are removed. Raises `Refused` if this machine cannot have one.
@@ -67,9 +70,10 @@ class KernelMachine:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         out: Path | None = None,
-        timeout: float = 300.0,
+        timeout: float | None = 300.0,
         memory: int = _DEFAULT_MEMORY,
         plugs: Sequence[Plug] = (),
+        lines: Sequence[socket.socket] = (),
         modules: Sequence[str] = _MODULES,
         name: str = "uml",
         echo: Callable[[bytes], object] | None = None,
@@ -96,9 +100,10 @@ class KernelMachine:
                 ("out", str(out.absolute()) if out else ""),
             )
         )
-        self._timeout = timeout
+        self._timeout = math.inf if timeout is None else timeout
         self._memory = memory
         self._plugs = tuple(plugs)
+        self._lines = tuple(lines)
         self._echo = echo
         self._output = bytearray()
         self._work: Path | None = None
@@ -131,7 +136,8 @@ class KernelMachine:
         init = work / "init"
         init.write_bytes(resources.files(__package__).joinpath("init.sh").read_bytes())
         init.chmod(0o755)
-        fds = [plug.socket.fileno() for plug in self._plugs]
+        ends = [*(plug.socket for plug in self._plugs), *self._lines]
+        fds = [end.fileno() for end in ends]
         self._leash = subprocess.Popen(
             [
                 *(sys.executable, "-I", leash.__file__),
@@ -151,8 +157,8 @@ class KernelMachine:
             # A Ctrl-C is for us: we end the machine.
             start_new_session=True,
         )
-        for plug in self._plugs:
-            plug.socket.close()
+        for end in ends:
+            end.close()
         self._reader = threading.Thread(target=self._read, name="machine", daemon=True)
         self._reader.start()
 
@@ -161,6 +167,7 @@ class KernelMachine:
             str(kernel.linux),
             *("rootfstype=hostfs", "rootflags=/", "rw", f"mem={self._memory}M"),
             *(f"init={work}/init", "con=null", "con0=null,fd:2", "ssl=null", "ssl0=null,fd:1"),
+            *(f"ssl{n}=fd:{line.fileno()}" for n, line in enumerate(self._lines, 1)),
             *("quiet", "loglevel=1", "selinux=0", "umid=m", f"uml_dir={work}/"),
             *(
                 f"vec{n}:transport=fd,fd={plug.socket.fileno()},mtu={plug.mtu},mac={plug.mac}"
