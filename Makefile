@@ -9,7 +9,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup root lint format test test-kernel demo bench bench-netlink docs clean
+.PHONY: help setup root lint format test test-tools test-kernel test-vagrant demo bench bench-netlink bench-rules bench-devices \
+	docs clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +32,17 @@ format: setup ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: root lint ## every check and every test, from a fresh clone
+test: root test-tools lint ## every check and every test, from a fresh clone
 	$(BIN)/python -m pytest $(ARGS)
+
+test-tools:
+	@scripts/setup.sh test
 
 test-kernel: setup ## the kernel suite alone, in user-mode Linux
 	$(BIN)/python -m pytest tests/kernel $(ARGS)
+
+test-vagrant: root ## three virtual machines, emulated: up, smoke test, destroy (10 minutes)
+	vagrant/testbox/run.sh
 
 demo: root setup ## three hosts, two tenants with the same addresses (KEEP=1 leaves them up)
 	$(BIN)/ovs-lwt demo $(if $(KEEP),--keep)
@@ -43,12 +50,21 @@ demo: root setup ## three hosts, two tenants with the same addresses (KEEP=1 lea
 bench: root setup ## 100,000 endpoints against ovs-ofctl --bundle
 	$(BIN)/python -m bench.openflow
 
-bench-netlink: root setup ## 300,000 FDB entries and routes against bridge and ip -batch
+bench-netlink: root setup ## the kernel's planes: batches, rules and devices (minutes)
 	$(BIN)/python -m bench.netlink
+	$(BIN)/python -m bench.rules
+	$(BIN)/python -m bench.devices
 
-docs: setup ## generate docs/ from flows/ again
+bench-rules: root setup ## a packet among 4,096 tenants: tree of rules against list and VRFs
+	$(BIN)/python -m bench.rules
+
+bench-devices: root setup ## 4,094 tenants on one device against a vxlan and bridge for each
+	$(BIN)/python -m bench.devices
+
+docs: setup ## generate docs/ and the README's feature table again
 	$(BIN)/python -m ovs_lwt.reference > docs/tables.md
 	$(BIN)/python -m ovs_lwt.reference overlay > docs/overlay.md
+	$(BIN)/python -m ovs_lwt.reference features README.md
 
 clean: ## remove what was built here
 	rm -rf .venv .venv-ryu build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \

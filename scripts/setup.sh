@@ -2,6 +2,7 @@
 # Prepare this machine and this checkout: Debian packages, .venv (os-ken) and .venv-ryu (Ryu).
 #
 #   scripts/setup.sh        installs what is missing; a second run finds nothing to do
+#   scripts/setup.sh test   also installs what only the tests need
 #   PYTHON=/path/to/python  chooses the Python (3.11 or newer) for the environments
 #
 # Debian 12 and Ubuntu 24.04 or newer. Needs root only if a Debian package is missing.
@@ -16,17 +17,21 @@ die() {
     exit 1
 }
 
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
+
 # --- Debian packages ---------------------------------------------------------------------------
 
-# COMMAND:PACKAGE. Asking for the command, not the package, accepts what was installed by hand.
+# COMMAND:PACKAGE
 tools='ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ip:iproute2
 ping:iputils-ping ethtool:ethtool tcpdump:tcpdump sysctl:procps
-linux.uml:user-mode-linux modprobe:kmod'
+nft:nftables linux.uml:user-mode-linux modprobe:kmod'
+# Only the tests need these: they check shell scripts, the Vagrantfile and systemd's units.
+[ "${1:-}" != test ] || tools="$tools shellcheck:shellcheck vagrant:vagrant systemd-analyze:systemd"
 
 missing_packages() {
-    for pair in $tools; do
-        command -v "${pair%%:*}" >/dev/null 2>&1 || echo "${pair#*:}"
-    done
+    # shellcheck disable=SC2086 # one pair a word
+    missing $tools
     [ -n "${PYTHON:-}" ] || find_python >/dev/null || echo python3
 }
 
@@ -34,31 +39,6 @@ missing_packages() {
 # what has no wheel (Ryu, ovs) is plain Python.
 missing_venv() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null || echo "$(basename "$1")-venv"
-}
-
-# Without systemd Debian's package would start a switch of its own, which nobody here asked for.
-deny_services() {
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -d /run/systemd/system ] && [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod +x "$policy"
-    fi
-}
-
-install() {
-    [ $# -gt 0 ] || return 0
-    [ "$(id -u)" -eq 0 ] || die "missing packages: $*. Needs root: sudo make setup"
-    command -v apt-get >/dev/null ||
-        die "missing: $*. This script knows apt-get only; install them your way and run it again"
-    say "installing $*"
-    deny_services
-    export DEBIAN_FRONTEND=noninteractive
-    # The index is fetched only if it does not know the packages, or knows versions that are gone.
-    apt-get install -qq -y --no-install-recommends "$@" </dev/null >/dev/null 2>&1 ||
-        { apt-get update -qq </dev/null &&
-            apt-get install -qq -y --no-install-recommends "$@" </dev/null >/dev/null; } ||
-        die "apt-get could not install: $*"
 }
 
 # --- Python ------------------------------------------------------------------------------------
