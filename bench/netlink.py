@@ -67,6 +67,7 @@ def _prefixes(size: int) -> Rows:
         "prefix": 0x14000000 + number // _TABLES,
         "length": np.array([32], np.uint8),
         "vni": 1000 + number % _TABLES,
+        "local": np.array([0x0A000000]),
         "vtep": 0x0A000001 + number % _VTEPS,
         "dev": np.array([0]),
     }

@@ -41,13 +41,16 @@ class Row:
         )
 
 
-def arguments(about: str | None, size: int) -> argparse.Namespace:
-    """The command line of a benchmark: --size N, --rounds N."""
+def arguments(about: str | None, size: int, rounds: int = 3) -> argparse.Namespace:
+    """The command line of a benchmark: --size N, --rounds N, --here."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=size)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument(
+        "--here", action="store_true", help="never in user-mode Linux, whatever this kernel lacks"
+    )
     return parser.parse_args()
 
 
