@@ -2,9 +2,10 @@
 
     python -m ovs_lwt.reference > docs/tables.md
     python -m ovs_lwt.reference overlay > docs/overlay.md
+    python -m ovs_lwt.reference features README.md
 
-`tables.md` is written from `flows/`, `overlay.md` from the model of overlay.yaml. A test holds both
-pages to what is printed here.
+`tables.md` is written from `flows/`, `overlay.md` from the model of overlay.yaml, and a part of
+README.md from `feature_table`. A test holds them to what is written here.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ovs_lwt import model
+from ovs_lwt import feature_table, model
 from ovs_lwt.backends.openflow.flowfiles import Entry, FlowFile, read_flows
 from ovs_lwt.backends.openflow.pipeline import COOKIE_OURS, COOKIE_VNI_MASK, pipeline
 from ovs_lwt.backends.openflow.rows import SHARED_LIST
@@ -25,6 +27,9 @@ _BODY = re.compile(
     r"table=\w+ priority=(?P<priority>\d+)(?:,(?P<match>\S+))? actions=(?P<actions>\S+)"
 )
 _GROUP = re.compile(r"group_id=\S+,type=(?P<type>\w+) bucket=actions=(?P<actions>\S+)")
+
+_FEATURES_BEGIN = "<!-- features: written by `make docs` from ovs_lwt/feature_table.py -->"
+_FEATURES_END = "<!-- /features -->"
 
 # Where a packet can go that is no table: what the actions say, and the node of the diagram.
 _EXITS = {
@@ -103,6 +108,14 @@ def overlay_page() -> str:
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def with_features(page: str) -> str:
+    """Return `page` with the feature table of today between the marks for it."""
+    before, rest = page.split(_FEATURES_BEGIN)
+    _, after = rest.split(_FEATURES_END)
+    table = feature_table.markdown()
+    return f"{before}{_FEATURES_BEGIN}\n{table}\n{_FEATURES_END}{after}"
 
 
 def _diagram(tables: list[FlowFile], groups: list[FlowFile]) -> str:
@@ -249,5 +262,12 @@ PAGES: Mapping[str, Callable[[], str]] = {"tables": tables_page, "overlay": over
 """The generated pages of `docs/`: name -> what it should hold."""
 
 
+def _main(what: str = "tables", *pages: str) -> None:
+    if what != "features":
+        sys.stdout.write(PAGES[what]())
+    for page in map(Path, pages):
+        page.write_text(with_features(page.read_text("utf-8")), "utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(PAGES[sys.argv[1] if len(sys.argv) > 1 else "tables"]())
+    _main(*sys.argv[1:])

@@ -26,7 +26,7 @@ import pytest
 from ovs_lwt.lab.kernel import KernelMachine, Result, missing_features
 from ovs_lwt.mistakes import Refused
 
-_SECONDS: Final = 600.0
+_SECONDS: Final = 1500.0
 _MEMORY: Final = 1024
 _WHERE_VARIABLE: Final = "OVS_LWT_KERNEL"
 _REPORTS_VARIABLE: Final = "OVS_LWT_KERNEL_REPORTS"

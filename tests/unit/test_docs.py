@@ -17,7 +17,7 @@ import typer.main
 from ovs_lwt import cli, model
 from ovs_lwt.backends.openflow.flowfiles import flows_folder, read_folder
 from ovs_lwt.backends.openflow.framework import INSTALL, RYU
-from ovs_lwt.reference import PAGES, tables_page
+from ovs_lwt.reference import PAGES, tables_page, with_features
 from tests.support.markdown import CHECKOUT, blocks, commands, pages
 
 README = (CHECKOUT / "README.md").read_text("utf-8")
@@ -122,6 +122,9 @@ class TestReadme:
 
         (listed,) = (text for text in blocks(README, "text") if text.startswith("overlay.yaml:"))
         assert validate(tmp_path, wrong) == (2, listed.splitlines())
+
+    def test_its_feature_table_is_what_the_planes_are_held_to(self) -> None:
+        assert with_features(README) == README, "README.md has drifted: run `make docs`"
 
     def test_the_files_it_lists_are_there(self) -> None:
         (layout,) = (text for text in blocks(README, "text") if text.startswith("flows/"))
