@@ -96,7 +96,8 @@ def alive(pid: int, *words: str) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z" and all(word in line for word in words)
+    # While it becomes another program (execve), a process has no command line.
+    return state != "Z" and (not line or all(word in line for word in words))
 
 
 def tail(path: Path, lines: int = 15) -> str:
