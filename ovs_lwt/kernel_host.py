@@ -23,7 +23,9 @@ from ovs_lwt.backends.netlink.program import stamp
 from ovs_lwt.backends.netlink.session import Session, State
 from ovs_lwt.backends.netlink.setup import Forwarding, Setup
 from ovs_lwt.backends.netlink.templates import Devices
+from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
+from ovs_lwt.backends.outcome import Synced
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
 from ovs_lwt.ports import resolve
@@ -32,11 +34,9 @@ from ovs_lwt.veth.marks import MarkKeeper
 from ovs_lwt.veth.netlink import spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
 from ovs_lwt.view import View
+from ovs_lwt.voice import Voice
 from ovs_lwt.vswitch import LocalPort
 
-LOG = logging.getLogger("ovs_lwt")
-
-_SHOWN: Final = 10  # lines of a report that may be long
 _TUNNEL: Final = 0  # the shared device's number, in every view of a kernel plane
 _CLAIM: Final = f"{OURS} "  # and TENANT/NAME
 _DOWN: Final = "is down: set it up (ip link set {} up)"
@@ -80,7 +80,7 @@ class KernelHost:
         self.forwarding = forwarding
         self.session = Session()
         self.guests: dict[str, str] = {}
-        self.last: session.Synced | None = None
+        self.last: Synced[Counts] | None = None
         self.refused: session.KernelRefused | None = None
         self._netns = netns
         self._clock = clock
@@ -91,7 +91,7 @@ class KernelHost:
             self._marks: Marks = MarkKeeper(netns, egress=True)
         self._links = Links(self._kernel, netns)
         self._claims: dict[str, str] = {}
-        self._told: dict[str, str] = {}
+        self._voice = Voice(name)
         self._topology: Topology | None = None
         self._view: View | None = None
         self._names: list[str] = []
@@ -140,7 +140,7 @@ class KernelHost:
             return False
         finally:
             self._tell_links()
-            self._tell_ports()
+            self._voice.ports(self._claims)
         return True
 
     def _stand(self, topology: Topology, now: float) -> None:
@@ -237,7 +237,7 @@ class KernelHost:
         while self.session.events:
             self._tell(self.session.events.pop(0))
         for mended in self._marks.run():
-            LOG.warning("%s: %s", self.name, mended)
+            self._voice.say(logging.WARNING, mended)
 
     def _proceed(self) -> None:
         assert self._devices is not None, "there are devices before there is a program"
@@ -273,41 +273,21 @@ class KernelHost:
 
     def _tell(self, event: session.Event) -> None:
         match event:
-            case session.Synced(counts, seconds, audit):
-                nothing_new = audit and not counts.changes
-                if nothing_new and self.last is not None:
-                    # No news, but now they are all counted.
-                    known = replace(self.last.counts, unchanged=counts.unchanged)
-                    event = replace(self.last, counts=known)
-                self.last, self.refused = event, None
-                level = logging.DEBUG if nothing_new else logging.INFO
-                LOG.log(level, "%s: in sync after %.3f s: %s", self.name, seconds, counts)
+            case Synced():
+                self.last, self.refused = self._voice.synced(event, self.last), None
             case session.KernelRefused(reasons, more, retry_in):
                 again = self.refused is not None and self.refused.reasons == reasons
                 level = logging.DEBUG if again else logging.ERROR
                 self.refused = event
-                LOG.log(level, "%s: the kernel refused, and has taken all else:", self.name)
-                self._list(level, reasons, more)
-                LOG.log(level, "%s: next try in %.0f s, or at the next change", self.name, retry_in)
+                self._voice.say(level, "the kernel refused, and has taken all else:")
+                self._voice.list(level, reasons, more)
+                self._voice.say(level, f"next try in {retry_in:.0f} s, or at the next change")
 
     def _tell_links(self) -> bool:
         """Log what has been done to devices; say whether that was anything."""
         done, self._links.log = self._links.log, []
-        self._list(logging.INFO, done)
+        self._voice.list(logging.INFO, done)
         return bool(done)
-
-    def _tell_ports(self) -> None:
-        for name, error in self._claims.items():
-            if self._told.get(name) != error:
-                LOG.warning("%s: port %s: %s", self.name, name, error)
-        self._told = dict(self._claims)
-
-    def _list(self, level: int, lines: Sequence[str], more: int = 0) -> None:
-        for line in lines[:_SHOWN]:
-            LOG.log(level, "%s:   %s", self.name, line)
-        more += max(len(lines) - _SHOWN, 0)
-        if more:
-            LOG.log(level, "%s:   … and %d more", self.name, more)
 
     # What it says when asked
 

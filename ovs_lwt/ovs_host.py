@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from ovs_lwt.backends.openflow import neighbours, rawstats, session
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
+from ovs_lwt.backends.openflow.transaction import Counts
+from ovs_lwt.backends.outcome import Synced
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
+from ovs_lwt.voice import Voice
 from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
-
-LOG = logging.getLogger("ovs_lwt")
 
 _PACKET_IN = 10  # ofp_type
 _CHUNK = 1 << 19  # bytes handed to a connection at a time
-_SHOWN = 10  # lines of a report that may be long
 
 
 class OvsHost:
@@ -37,11 +36,11 @@ class OvsHost:
         self.connection: Connection | None = None
         self.guests: dict[str, str] = {}
         self.errors: dict[str, str] = {}
-        self.last: session.Synced | None = None
+        self.last: Synced[Counts] | None = None
         self.refused: session.SwitchRefused | None = None
         self._options = options
         self._view: View | None = None
-        self._told: dict[str, str] = {}
+        self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
 
     # Its switch in OVSDB
@@ -66,7 +65,7 @@ class OvsHost:
     def poll(self) -> bool:
         """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
         for mended in self._marks.run():
-            LOG.warning("%s: %s", self.name, mended)
+            self._voice.say(logging.WARNING, mended)
         return self.switch.run()
 
     def close(self) -> None:
@@ -94,24 +93,19 @@ class OvsHost:
         if self._view is None or not view.same(self._view):
             self._view = view
             self.session.desire(view, now)
-        self._tell_ports()
+        self._voice.ports(self.errors)
+        self.switch.report_errors(self.errors)
 
     def _nd_by_flow(self) -> bool:
         chosen = self._options.neighbour_discovery
         return self.switch.datapath_type() == "netdev" if chosen == "auto" else chosen == "flow"
 
-    def _tell_ports(self) -> None:
-        for name, error in self.errors.items():
-            if self._told.get(name) != error:
-                LOG.warning("%s: port %s: %s", self.name, name, error)
-        self._told = dict(self.errors)
-        self.switch.report_errors(self.errors)
-
     # Its OpenFlow connection
 
     def connect(self, connection: Connection, now: float) -> None:
         """Its switch has connected."""
-        LOG.info("%s: switch %016x has connected", self.name, connection.datapath_id)
+        switch = f"switch {connection.datapath_id:016x}"
+        self._voice.say(logging.INFO, f"{switch} has connected")
         self.connection = connection
         self.session.connected(now)
 
@@ -120,7 +114,7 @@ class OvsHost:
         rawstats.expect(connection, frozenset())
         if connection is not self.connection:
             return
-        LOG.info("%s: the switch has hung up", self.name)
+        self._voice.say(logging.INFO, "the switch has hung up")
         self.connection = None
         self.session.disconnected()
 
@@ -157,30 +151,18 @@ class OvsHost:
 
     def _tell(self, event: session.Event) -> None:
         match event:
-            case session.Synced(counts, seconds, audit):
-                nothing_new = audit and not counts.changes
-                if nothing_new and self.last is not None:
-                    # No news, but now they are all counted.
-                    known = replace(self.last.counts, unchanged=counts.unchanged)
-                    event = replace(self.last, counts=known)
-                self.last, self.refused = event, None
-                level = logging.DEBUG if nothing_new else logging.INFO
-                LOG.log(level, "%s: in sync after %.3f s: %s", self.name, seconds, counts)
+            case Synced():
+                self.last, self.refused = self._voice.synced(event, self.last), None
             case session.ForeignRemoved(lines):
                 what = "flows or groups that are not ours"
-                LOG.warning("%s: removed %d %s:", self.name, len(lines), what)
-                self._list(logging.WARNING, lines)
+                self._voice.say(logging.WARNING, f"removed {len(lines)} {what}:")
+                self._voice.list(logging.WARNING, lines)
             case session.SwitchRefused(reasons, retry_in):
                 self.refused = event
-                LOG.error("%s: the switch refused, and keeps what it had:", self.name)
-                self._list(logging.ERROR, reasons)
-                LOG.error("%s: next try in %.0f s, or at the next change", self.name, retry_in)
-
-    def _list(self, level: int, lines: tuple[str, ...]) -> None:
-        for line in lines[:_SHOWN]:
-            LOG.log(level, "%s:   %s", self.name, line)
-        if len(lines) > _SHOWN:
-            LOG.log(level, "%s:   … and %d more", self.name, len(lines) - _SHOWN)
+                self._voice.say(logging.ERROR, "the switch refused, and keeps what it had:")
+                self._voice.list(logging.ERROR, reasons)
+                again = f"next try in {retry_in:.0f} s, or at the next change"
+                self._voice.say(logging.ERROR, again)
 
     # What it says when asked
 

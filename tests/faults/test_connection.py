@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovs_lwt.backends.openflow.session import PATIENCE, State, Synced
+from ovs_lwt.backends.openflow.session import PATIENCE, State
+from ovs_lwt.backends.outcome import Synced
 from tests.support.fake_switch import BUNDLE_ADD, FakeSwitch, messages_in
 from tests.support.line import Line, holding, in_sync
 from tests.support.overlays import endpoint, two_tenants, view

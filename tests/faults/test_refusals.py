@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from ovs_lwt.backends.openflow.session import ForeignRemoved, State, SwitchRefused, Synced
+from ovs_lwt.backends.openflow.session import ForeignRemoved, State, SwitchRefused
+from ovs_lwt.backends.outcome import Synced
 from tests.support import fake_switch
 from tests.support.fake_switch import BAD_SET_ARGUMENT, BUNDLE_CONTROL, FLOW_MOD, FakeSwitch, Flow
 from tests.support.line import Line, holding, in_sync

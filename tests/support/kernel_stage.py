@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ovs_lwt.backends.netlink.present import devices
-from ovs_lwt.backends.netlink.session import AUDIT
 from ovs_lwt.backends.netlink.transport import Kernel
+from ovs_lwt.backends.outcome import AUDIT
 from ovs_lwt.kernel_host import KernelHost
 from ovs_lwt.netns import entered
 from ovs_lwt.sources.overlay_file import from_dict

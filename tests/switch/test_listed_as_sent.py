@@ -13,7 +13,8 @@ import pytest
 
 from ovs_lwt.backends.openflow import program
 from ovs_lwt.backends.openflow.pipeline import pipeline
-from ovs_lwt.backends.openflow.session import Session, State, Synced
+from ovs_lwt.backends.openflow.session import Session, State
+from ovs_lwt.backends.outcome import Synced
 from ovs_lwt.sources.overlay_file import parse_text
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View

@@ -11,7 +11,8 @@ import pytest
 
 from ovs_lwt.agent import Received, Reload
 from ovs_lwt.backends.openflow import rawstats
-from ovs_lwt.backends.openflow.session import AUDIT, PATIENCE
+from ovs_lwt.backends.openflow.session import PATIENCE
+from ovs_lwt.backends.outcome import AUDIT
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch import LocalPort
 from tests.support.fake_switch import Flow

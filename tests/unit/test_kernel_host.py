@@ -10,7 +10,7 @@ import pytest
 
 from ovs_lwt import kernel_host
 from ovs_lwt.backends.netlink.kinds import VNI
-from ovs_lwt.backends.netlink.session import AUDIT
+from ovs_lwt.backends.outcome import AUDIT
 from ovs_lwt.kernel_host import KernelHost
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.sources.overlay_file import from_dict

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ovs_lwt.backends.netlink.program import Program, Rows, stamp
-from ovs_lwt.backends.netlink.session import AUDIT, KernelRefused, Session, State, Synced
+from ovs_lwt.backends.netlink.session import KernelRefused, Session, State
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transport import Failure, Outcome
+from ovs_lwt.backends.outcome import AUDIT, Synced
 from ovs_lwt.stencil import Column
 
 HOST = Devices.of({"vx-lwt": 7})

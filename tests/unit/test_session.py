@@ -9,13 +9,8 @@ from typing import Any
 
 import pytest
 
-from ovs_lwt.backends.openflow.session import (
-    AUDIT,
-    ForeignRemoved,
-    Session,
-    State,
-    Synced,
-)
+from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State
+from ovs_lwt.backends.outcome import AUDIT, Synced
 from tests.support import fake_switch
 from tests.support.fake_switch import BUNDLE_ADD, FLOW_MOD, GROUP_MOD, FakeSwitch, Flow, Message
 from tests.support.line import Line, holding, in_sync

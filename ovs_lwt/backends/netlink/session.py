@@ -16,19 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from ovs_lwt.backends.netlink.program import Program
 from ovs_lwt.backends.netlink.transaction import Counts, Transaction, between
 from ovs_lwt.backends.netlink.transport import Outcome
 from ovs_lwt.backends.netlink.wire import Listed
+from ovs_lwt.backends.outcome import AUDIT, AUDIT_SHARE, RETRY_FIRST, RETRY_LAST, Synced
 from ovs_lwt.mistakes import Refused
-
-AUDIT: Final = 60.0
-"""Seconds from one reading of the kernel to the next, to find what others have changed."""
-
-_AUDIT_SHARE: Final = 100  # ... but no more than a hundredth of the time is spent reading
-_RETRY_FIRST, _RETRY_LAST = 5.0, 300.0
 
 
 class State(StrEnum):
@@ -41,15 +35,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
-    """The kernel holds what the program says. seconds: since the change, or since reading began."""
-
-    counts: Counts
-    seconds: float
-    audit: bool
-
-
-@dataclass(frozen=True, slots=True)
 class KernelRefused:
     """The kernel said no to these, and why; all else has been done. more: how many are not named"""
 
@@ -58,7 +43,7 @@ class KernelRefused:
     retry_in: float
 
 
-Event = Synced | KernelRefused
+Event = Synced[Counts] | KernelRefused
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +62,7 @@ class Session:
     _began: float = 0.0
     _read_for: float = 0.0
     _next_audit: float = float("inf")
-    _retry: float = _RETRY_FIRST
+    _retry: float = RETRY_FIRST
     _audit: bool = False
 
     @property
@@ -94,7 +79,7 @@ class Session:
 
     def desire(self, program: Program, now: float) -> None:
         """Realise `program` from now on. What is known to be installed need not be read."""
-        self._desired, self._retry = program, _RETRY_FIRST
+        self._desired, self._retry = program, RETRY_FIRST
         if self.state is State.IN_SYNC:
             self._began, self._audit = now, False
             self._compare(self._installed.entries if self._installed else [], now)
@@ -104,7 +89,7 @@ class Session:
     def listed(self, found: Sequence[Listed], now: float) -> None:
         """What the kernel holds where ours belong."""
         # From here on, and not from the last change: what changes all the time is audited too.
-        self._next_audit = now + max(AUDIT, _AUDIT_SHARE * (now - self._began))
+        self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
         self._compare(found, now)
 
     def done(self, outcome: Outcome, now: float) -> None:
@@ -121,7 +106,7 @@ class Session:
         self.transaction = Transaction()
         self.events.append(KernelRefused(reasons, more, self._retry))
         self.due = now + self._retry
-        self._retry = min(self._retry * 2, _RETRY_LAST)
+        self._retry = min(self._retry * 2, RETRY_LAST)
 
     def audit(self, now: float) -> None:
         """Read the kernel next, whatever is believed of it."""
@@ -147,7 +132,7 @@ class Session:
             self._agree(now)
 
     def _agree(self, now: float) -> None:
-        self.state, self._installed, self._retry = State.IN_SYNC, self._desired, _RETRY_FIRST
+        self.state, self._installed, self._retry = State.IN_SYNC, self._desired, RETRY_FIRST
         self.events.append(Synced(self.transaction.counts, now - self._began, self._audit))
         self.transaction, self._audit = Transaction(), False
         self.due = self._next_audit

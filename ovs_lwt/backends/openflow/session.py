@@ -26,6 +26,7 @@ from itertools import count
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
 from ovs_lwt.backends.openflow.transaction import Counts, Transaction, between
+from ovs_lwt.backends.outcome import AUDIT, AUDIT_SHARE, RETRY_FIRST, RETRY_LAST, Synced
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.view import View
 
@@ -39,11 +40,6 @@ _FLOW, _GROUP_DESC = 1, 7
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
 
-AUDIT = 60.0
-"""Seconds from one reading of the switch to the next, to find what others have changed."""
-
-_AUDIT_SHARE = 100  # ... but no more than a hundredth of the time is spent reading
-_RETRY_FIRST, _RETRY_LAST = 5.0, 300.0
 _XID_FIRST, _XID_SPAN = 0x40000000, 0x3FFFFFFF
 
 
@@ -56,15 +52,6 @@ class State(StrEnum):
     COMMITTING = "committing"
     IN_SYNC = "in-sync"
     REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Synced:
-    """The switch holds what the view says. seconds: since the change, or since reading began."""
-
-    counts: Counts
-    seconds: float
-    audit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +69,7 @@ class SwitchRefused:
     retry_in: float
 
 
-Event = Synced | ForeignRemoved | SwitchRefused
+Event = Synced[Counts] | ForeignRemoved | SwitchRefused
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +109,7 @@ class Session:
     _began: float = 0.0
     _deadline: float = float("inf")
     _next_audit: float = float("inf")
-    _retry: float = _RETRY_FIRST
+    _retry: float = RETRY_FIRST
     _audit: bool = False
     _xids: Iterator[int] = field(default_factory=lambda: count(_XID_FIRST))
 
@@ -138,7 +125,7 @@ class Session:
         if self.state is State.IN_SYNC:
             self._load_change(now)
         elif self.state is State.REFUSED:
-            self._retry = _RETRY_FIRST
+            self._retry = RETRY_FIRST
             self._read(now)
         elif self.state is State.READING and self._reading is None:
             self._read(now)
@@ -214,7 +201,7 @@ class Session:
     def _compare(self, reading: _Reading, now: float) -> None:
         view, self._reading = self._desired, None
         # From here on, and not from the last change: what changes all the time is audited too.
-        self._next_audit = now + max(AUDIT, _AUDIT_SHARE * (now - reading.began))
+        self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - reading.began))
         assert view is not None, "reading begins when there is a view"
 
         def transaction() -> Transaction:
@@ -267,7 +254,7 @@ class Session:
         self._agree(now)
 
     def _agree(self, now: float) -> None:
-        self.state, self.installed, self._retry = State.IN_SYNC, self._target, _RETRY_FIRST
+        self.state, self.installed, self._retry = State.IN_SYNC, self._target, RETRY_FIRST
         flows, groups = self._transaction.growth
         self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
         spent = now - self._began
@@ -301,7 +288,7 @@ class Session:
         self.state, self._reading = State.REFUSED, None
         self.events.append(SwitchRefused(reasons, self._retry))
         self._deadline = now + self._retry
-        self._retry = min(self._retry * 2, _RETRY_LAST)
+        self._retry = min(self._retry * 2, RETRY_LAST)
         self._transaction = Transaction()
 
     def _forget(self) -> None:

@@ -1,0 +1,42 @@
+"""How a session comes out, whatever it speaks to; and how often it looks and tries again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+AUDIT: Final = 60.0
+"""Seconds from one reading of what is installed to the next, to find what others have changed."""
+
+AUDIT_SHARE: Final = 100
+"""... but no more than a hundredth of the time is spent reading."""
+
+RETRY_FIRST: Final = 5.0
+RETRY_LAST: Final = 300.0
+"""Seconds from a refusal to the next try: twice as long each time."""
+
+
+class Counts(Protocol):
+    """What a transaction did; a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def changes(self) -> int:
+        """How many messages it took."""
+
+    @property
+    def unchanged(self) -> int:
+        """How many entries needed none."""
+
+
+C = TypeVar("C", bound=Counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Synced(Generic[C]):
+    """What is installed is what is desired. seconds: since the change, or since reading began."""
+
+    counts: C
+    seconds: float
+    audit: bool

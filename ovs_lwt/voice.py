@@ -1,0 +1,51 @@
+"""What a host says of itself in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ovs_lwt.backends.outcome import C, Synced
+
+_LOG: Final = logging.getLogger("ovs_lwt")
+_SHOWN: Final = 10  # lines of a report that may be long
+
+
+@dataclass(slots=True)
+class Voice:
+    """Speaks for the host called `name`, and says nothing twice."""
+
+    name: str
+    _told: dict[str, str] = field(default_factory=dict)
+
+    def say(self, level: int, text: str) -> None:
+        """Say one thing."""
+        _LOG.log(level, "%s: %s", self.name, text)
+
+    def list(self, level: int, lines: Sequence[str], more: int = 0) -> None:
+        """Say many things, the first of them in full. more: how many are not among the lines."""
+        for line in lines[:_SHOWN]:
+            self.say(level, f"  {line}")
+        more += max(len(lines) - _SHOWN, 0)
+        if more:
+            self.say(level, f"  … and {more} more")
+
+    def ports(self, errors: Mapping[str, str]) -> None:
+        """Say what is wrong with guests' ports (name -> sentence), as far as it is news."""
+        for name, error in errors.items():
+            if self._told.get(name) != error:
+                self.say(logging.WARNING, f"port {name}: {error}")
+        self._told = dict(errors)
+
+    def synced(self, now: Synced[C], before: Synced[C] | None) -> Synced[C]:
+        """Say that all is as it should be. Returns what is to be remembered of it: an audit that
+        found nothing is no news, but now all that is installed is counted.
+        """
+        nothing_new = now.audit and not now.counts.changes
+        level = logging.DEBUG if nothing_new else logging.INFO
+        self.say(level, f"in sync after {now.seconds:.3f} s: {now.counts}")
+        if not nothing_new or before is None:
+            return now
+        return replace(before, counts=replace(before.counts, unchanged=now.counts.unchanged))
