@@ -13,7 +13,7 @@ from ovs_lwt.names import port_name
 from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View
-from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort, LocalSwitch
+from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ def from_switch(
     topology: Topology, host: str, ovsdb: str, bridge: str, nd: str = "auto"
 ) -> Snapshot:
     """The view that the agent has: ports as the switch has them. Raises Refused."""
+    from ovs_lwt.vswitch.switch import LocalSwitch
+
     index = topology.vtep_index(host)
     with LocalSwitch(ovsdb, bridge) as switch:
         tunnel = switch.tunnel_ofport()

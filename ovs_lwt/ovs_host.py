@@ -16,7 +16,8 @@ from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
+from ovs_lwt.vswitch import SwitchPlan
+from ovs_lwt.vswitch.switch import LocalSwitch
 
 _PACKET_IN = 10  # ofp_type
 _CHUNK = 1 << 19  # bytes handed to a connection at a time

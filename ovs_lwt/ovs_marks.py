@@ -12,7 +12,8 @@ from typing import cast
 from ovs_lwt.claims import KERNEL_MARKINGS
 from ovs_lwt.veth import MarkKeeper
 from ovs_lwt.veth.marking import KernelMarking
-from ovs_lwt.vswitch import LocalPort, LocalSwitch
+from ovs_lwt.vswitch import LocalPort
+from ovs_lwt.vswitch.switch import LocalSwitch
 
 
 class PortMarks:

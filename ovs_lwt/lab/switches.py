@@ -11,7 +11,7 @@ from ovs_lwt.lab.kernel import settle
 from ovs_lwt.lab.plan import BRIDGE, TUNNEL_PORT, UPLINK, HostPlan, LabPlan
 from ovs_lwt.lab.processes import inside, run
 from ovs_lwt.veth import AttachPlan, attach
-from ovs_lwt.vswitch import LocalSwitch
+from ovs_lwt.vswitch.switch import LocalSwitch
 
 PHYSICAL_BRIDGE = "br-phy"
 _SECONDS: Final = 60

@@ -19,7 +19,7 @@ from ovs_lwt.veth.plan import AttachPlan
 
 
 class Switch(Protocol):
-    """What attaching needs of the local switch; `ovs_lwt.vswitch.LocalSwitch` is one."""
+    """What attaching needs of the local switch; `ovs_lwt.vswitch.switch.LocalSwitch` is one."""
 
     bridge: str
 

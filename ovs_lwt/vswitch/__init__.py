@@ -1,6 +1,7 @@
 """The local switch through OVSDB: the bridge, the shared VXLAN port, names, port claims.
 
-No OpenFlow here. Only `vswitch.database` imports the `ovs` library.
+No OpenFlow here. Only `vswitch.database` imports the `ovs` library, and only `vswitch.switch` leads
+to it: what is exported here are values, for hosts without a switch as well.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from ovs_lwt.vswitch.plan import (
     LocalPort,
     SwitchPlan,
 )
-from ovs_lwt.vswitch.switch import LocalSwitch
 
 __all__ = [
     "DEFAULT_BRIDGE",
     "DEFAULT_OVSDB",
     "DEFAULT_TUNNEL_PORT",
     "LocalPort",
-    "LocalSwitch",
     "SwitchPlan",
 ]

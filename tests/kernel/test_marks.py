@@ -14,7 +14,8 @@ from pyroute2.netlink.rtnl import RTNLGRP_TC
 from ovs_lwt.lab.kernel import settle
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.veth import Attached, AttachPlan, MarkKeeper, Notices, attach
-from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
+from ovs_lwt.vswitch import SwitchPlan
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support import guests
 from tests.support.guests import link, ping, routed
 from tests.support.ovs import OvsHost, eventually, in_netns

@@ -35,7 +35,7 @@ from ovs_lwt.model import Plane
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.veth import detach, plan_attach
 from ovs_lwt.veth.plan import GATEWAY_MAC
-from ovs_lwt.vswitch import LocalSwitch
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.inhabited import Inhabited
 from tests.support.overlays import Overlay
 from tests.support.ovs import eventually

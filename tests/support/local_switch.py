@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
+from ovs_lwt.vswitch import SwitchPlan
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.ovs import OvsHost, eventually
 
 HOST1 = SwitchPlan(

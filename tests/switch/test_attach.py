@@ -16,7 +16,8 @@ import pytest
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.sources.overlay_file import load
 from ovs_lwt.veth import Attached, AttachPlan, attach, detach, plan_attach, tunnel_mtu
-from ovs_lwt.vswitch import LocalPort, LocalSwitch, SwitchPlan
+from ovs_lwt.vswitch import LocalPort, SwitchPlan
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.ovs import OvsHost, eventually, in_netns, network_namespace
 
 GUEST1, GUEST2 = (f"vsw-{os.getpid()}-g{n}" for n in (1, 2))

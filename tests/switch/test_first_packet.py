@@ -17,7 +17,8 @@ from ovs_lwt.backends.openflow.flowfiles import read_flows
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.sources.overlay_file import load
 from ovs_lwt.topology import Topology
-from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalSwitch, SwitchPlan
+from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, SwitchPlan
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.markdown import CHECKOUT, Command, blocks, commands
 from tests.support.ovs import OvsHost
 

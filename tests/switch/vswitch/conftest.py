@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovs_lwt.vswitch import LocalSwitch
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.ovs import OvsHost
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.vswitch import LocalPort, LocalSwitch
+from ovs_lwt.vswitch import LocalPort
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.local_switch import (
     BRIDGE,
     HOST1,
@@ -198,7 +199,8 @@ def test_under_eventlet_others_go_on_while_the_switch_is_awaited(host: OvsHost) 
         import warnings; warnings.simplefilter("ignore")
         import eventlet; eventlet.monkey_patch()
         import time
-        from ovs_lwt.vswitch import LocalSwitch, SwitchPlan
+        from ovs_lwt.vswitch import SwitchPlan
+        from ovs_lwt.vswitch.switch import LocalSwitch
         from ovs_lwt.mistakes import Refused
 
         ticks = []

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.vswitch import LocalSwitch
+from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.local_switch import (
     BRIDGE,
     HOST1,
