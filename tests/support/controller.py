@@ -198,6 +198,8 @@ class Ear:
 
     def changes(self) -> list[str]:
         """Every flow mod and group mod heard since `listen`, in order: `ADD table:6 …`."""
+        # The switch writes its log by and by; what it closes it has written.
+        self._host.appctl("vlog/reopen")
         entries = _ENTRY.split(self._host.log()[self._from :])
         heard = (entry for entry in entries if "|tcp:" in entry and " received: " in entry)
         return [change["what"] for entry in heard for change in _CHANGE.finditer(entry)]

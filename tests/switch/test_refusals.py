@@ -121,7 +121,8 @@ def test_attach_and_detach(host: OvsHost, overlay: Path) -> None:
     where = ("--ovsdb", host.remote)
     attach = ("attach", str(overlay), "blue/web1", *where, "--netns")
     done = cli(*attach, EMPTY, netns=host.netns)
-    assert done.stdout == f"blue/web1: eth0 in {EMPTY}, port blue-web1 of br-lwt, MTU 1450\n"
+    where_it_is = f"eth0 in {EMPTY}, port blue-web1 on plane ovs"
+    assert done.stdout == f"blue/web1: {where_it_is}, marked by flow, MTU 1450\n"
     claim = host.vsctl("get", "interface", "blue-web1", "external_ids:ovs-lwt-endpoint")
     assert claim.strip('"') == "blue/web1"
     before = state(host)

@@ -243,6 +243,7 @@ def test_marks_are_left_to_flows_only_where_the_datapath_sees_no_other() -> None
 
 def test_a_kernel_that_lacks_what_a_host_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requirements, "failure", lambda feature: "modprobe: FATAL: not found")
+    monkeypatch.setattr(requirements, "_known", set())
     lacking = [
         (plan_of(two_tenants(), datapath="system"), "host1 .*'Open vSwitch datapath'"),
         (plan_of(on_planes(host2="bridge")), "host2 is on plane bridge, .*'VLAN to VNI'"),
