@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import pty
 import select
@@ -296,6 +297,35 @@ def test_a_client_that_stops_in_the_middle_of_a_word_spoils_no_line(box: Box) ->
             broken.sendall(Frame(Kind.PART, b'{"words": ["rm').pack()[:-5])
 
     assert box.run("echo", "well").out == b"well\n"
+
+
+def test_a_line_waits_for_a_slow_machine_whatever_is_collected_meanwhile(tmp_path: Path) -> None:
+    """The machine takes its time to say GONE, and nobody but the line waits for it."""
+
+    async def machine(end: socket.socket) -> None:
+        loop, decoder = asyncio.get_running_loop(), Decoder()
+        await loop.sock_sendall(end, Frame(Kind.READY).pack())
+        while True:
+            for frame in decoder.feed(await loop.sock_recv(end, 100)):
+                assert frame.kind is Kind.HANGUP
+                await asyncio.sleep(0.02)
+                gc.collect()
+                await loop.sock_sendall(end, Frame(Kind.GONE).pack())
+
+    async def clients() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        with theirs:
+            switchboard, path = Switchboard(), tmp_path / "lab.sock"
+            await switchboard.listen(path, [ours])
+            serving = asyncio.create_task(machine(theirs))
+            for _ in range(2):
+                reader, writer = await asyncio.open_unix_connection(path)
+                assert await asyncio.wait_for(reader.read(100), 10) == Frame(Kind.READY).pack()
+                writer.close()
+            serving.cancel()
+
+    asyncio.run(clients())
 
 
 def test_commands_run_at_the_same_time(box: Box, tmp_path: Path) -> None:

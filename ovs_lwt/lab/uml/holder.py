@@ -73,13 +73,16 @@ class Switchboard:
 
     def __init__(self) -> None:
         self._free: asyncio.Queue[Line] = asyncio.Queue()
+        # The loop keeps no reference to what waits: a line whose client has left could be collected
+        # while it waits for the machine's GONE.
+        self._lines: list[Line] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, path: Path, ends: Sequence[socket.socket]) -> None:
         """Listen for clients on `path`; `ends` are our ends of the lines."""
         for end in ends:
             line = Line(*await asyncio.open_connection(sock=end))
-            # The loop itself keeps no reference to its tasks.
+            self._lines.append(line)
             task = asyncio.create_task(self._offer(line))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
