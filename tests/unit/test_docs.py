@@ -36,7 +36,7 @@ each_page = pytest.mark.parametrize(
 
 def shown(page: str) -> list[str]:
     """The `ovs-lwt` commands of a page's console blocks, ready to be typed."""
-    found = [command.line.partition(" > ")[0] for command in commands(page)]
+    found = [re.split(r" [>|] ", command.line)[0] for command in commands(page)]
     return [line for line in found if line.startswith("ovs-lwt ")]
 
 
