@@ -56,6 +56,24 @@ def test_the_app_answers_solicitations_that_this_datapath_cannot(fabric: Fabric)
     assert eventually(lambda: flow_packets(fabric, to_app) > before)
 
 
+def test_a_port_claimed_by_hand_is_marked_and_that_is_put_on_record(fabric: Fabric) -> None:
+    """As of a tap device: somebody has set the claim, and nobody has said who marks."""
+    port = fabric.guests["blue/web1"].port
+    record = "external_ids:ovs-lwt-marking"
+    by_port = ("ovs-ofctl", "--names", "dump-flows", BRIDGE, f"table=classify,in_port={port}")
+    by_hand = f"ovs-vsctl remove interface {port} external_ids ovs-lwt-marking"
+    fabric.run("host1", "sh", "-ec", f"tc filter del dev {port} ingress; {by_hand}")
+
+    def marking() -> str:
+        return fabric.run("host1", "ovs-vsctl", "--if-exists", "get", "interface", port, record)
+
+    assert eventually(lambda: marking().strip() == "tc", within=20)
+    shown = fabric.run("host1", "tc", "filter", "show", "dev", port, "ingress")
+    assert f"skbedit  mark {BLUE_MARK} " in shown
+    assert eventually(lambda: "in_port" not in fabric.run("host1", *by_port))
+    assert not fabric.reach("blue/web1", "blue/web2").wrong
+
+
 def test_the_datapath_refused_nothing(fabric: Fabric) -> None:
     """Last: what ovs-vswitchd had to say about all of the above, and the conformance suite."""
     # That it called the controller before this one listened, and that this machine is slow.

@@ -45,6 +45,18 @@ def test_hosts_of_other_planes_are_in_the_same_lab(lab: Callable[..., Lab]) -> N
     }
     assert up.status().endpoints["green/web1"].marking in ("tc", "nft")
     assert up.status().endpoints["blue/web1"].marking == "flow"
+    # Were an outer packet caught by its tenant's rule, it would meet the end of that table.
+    outer = ("ip", "route", "get", "192.0.2.14", "from", "192.0.2.13", "mark", "3030")
+    assert "dev u0" in up.run("host3", *outer)
+    inner = ("ip", "route", "get", "192.0.2.14", "from", "10.0.0.11", "iif", "green-web1")
+    caught = up.execute("host3", *inner, "mark", "3030")
+    assert "No route to host" in caught.stderr
+    # A guest knows its gateway and no more; the other host is known once, and to the host alone.
+    assert len(up.run("green/web1", "ip", "neigh").splitlines()) == 1
+    assert up.run("green/web1", "ip", "route").startswith("default via 169.254.0.1 dev eth0")
+    assert len(up.run("green/web1", "ip", "route").splitlines()) == 1
+    (peer,) = up.run("host3", "ip", "neigh", "show", "dev", "vx-lwt").splitlines()
+    assert peer.startswith("192.0.2.14 lladdr 02:4c:c0:00:02:0e PERMANENT")
     # What `lab up` names as worth a look is there.
     for host in up.plan.own_hosts:
         for command, _ in worth_a_look(host):
