@@ -7,6 +7,7 @@ its VTEP's address, for its agent makes the rest in the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from ovs_lwt.lab import namespaces, switches
 from ovs_lwt.lab.guests import make_guest
@@ -41,15 +42,15 @@ def add_guests(
     """Make the guests' namespaces and attach them; `go_on` is called before each and may raise."""
     if not wanted:
         return
-    if host.plane == "ovs":
-        switches.add_guests(host, wanted, go_on)
-        return
     # As on a real host, the host's end of the cable is in its namespace.
-    with namespaces.entered(host.namespace):
+    with (
+        switches.of(host) if host.plane == "ovs" else nullcontext() as switch,
+        namespaces.entered(host.namespace),
+    ):
         for guest in wanted:
             go_on()
             make_guest(guest.netns)
-            attach(guest, None)
+            attach(guest, switch)
 
 
 def environment(host: HostPlan) -> dict[str, str]:

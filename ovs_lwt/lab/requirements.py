@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ovs_lwt.lab.kernel.features import FEATURES, failure
+from ovs_lwt.lab.kernel.install import with_sbin
 from ovs_lwt.lab.plan import Datapath, LabPlan
 from ovs_lwt.mistakes import Refused
 
-_SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 _NEEDED: Final = {
     "ovs-vswitchd": "openvswitch-switch",
     "ovsdb-server": "openvswitch-common",
@@ -48,10 +48,8 @@ def check_root() -> None:
     """Raise `Refused` unless we are root; see to it that root's programs are found."""
     if os.geteuid() != 0:
         raise Refused("a lab needs root, for it makes network namespaces: run it with sudo")
-    path = os.environ.get("PATH", "")
     # A plain `su` leaves the system's own directories out.
-    if "/usr/sbin" not in path.split(":"):
-        os.environ["PATH"] = f"{path}:{_SBIN}" if path else _SBIN
+    os.environ["PATH"] = with_sbin(os.environ.get("PATH", ""))
 
 
 def check_kernel(plan: LabPlan) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ovs_lwt.lab import namespaces
-from ovs_lwt.lab.guests import make_guest
 from ovs_lwt.lab.kernel import settle
 from ovs_lwt.lab.plan import BRIDGE, TUNNEL_PORT, UPLINK, HostPlan, LabPlan
 from ovs_lwt.lab.processes import inside, run
-from ovs_lwt.veth import AttachPlan, attach
 from ovs_lwt.vswitch.switch import LocalSwitch
 
 PHYSICAL_BRIDGE = "br-phy"
@@ -81,14 +79,6 @@ def _physical_bridge(plan: LabPlan, host: HostPlan) -> Sequence[str]:
     ]
 
 
-def add_guests(host: HostPlan, wanted: Sequence[AttachPlan], go_on: Callable[[], None]) -> None:
-    """Make the guests' namespaces and attach them; `go_on` is called before each and may raise."""
-    # As on a real host, the switch's end of the cable is in the host's namespace.
-    with (
-        LocalSwitch(host.ovsdb, BRIDGE, tunnel_port=TUNNEL_PORT) as switch,
-        namespaces.entered(host.namespace),
-    ):
-        for guest in wanted:
-            go_on()
-            make_guest(guest.netns)
-            attach(guest, switch)
+def of(host: HostPlan) -> LocalSwitch:
+    """Return the host's switch, to be opened: what guests are attached to."""
+    return LocalSwitch(host.ovsdb, BRIDGE, tunnel_port=TUNNEL_PORT)

@@ -142,7 +142,7 @@ def _become(request: Request, files: tuple[int, int, int]) -> NoReturn:
         except OSError:  # a folder that is not in the machine, like one below /run
             os.chdir("/")
         for name, fd in (("stdout", 1), ("stderr", 2)):
-            raw = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115
+            raw = io.FileIO(fd, "wb", closefd=False)
             setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", write_through=True))
         sys.argv = ["ovs-lwt", *request.words]
         status = _status_of_main()
