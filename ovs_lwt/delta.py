@@ -1,11 +1,9 @@
 """Desired against installed: what to write and what to delete, over rows of bytes.
 
 A row has a key (what it is about: table, priority, match) and a value (what it says: cookie,
-instructions). Desired
-and installed rows may come in different layouts (a message we would send, an entry the switch has
-listed): a block
-says where in its rows key and value stand. Nothing is decoded, and nothing loops over rows in
-Python.
+instructions). Desired and installed rows may come in different layouts (a message we would send, an
+entry the switch has listed): a block says where in its rows key and value stand. Nothing is
+decoded, and nothing loops over rows in Python.
 """
 
 from __future__ import annotations
@@ -44,8 +42,7 @@ class Delta:
     """What leads from installed to desired.
 
     write[i]: rows of desired block i that are new, or whose value differs; delete[i]: rows of
-    installed block i whose
-    key nobody desires; same: how many rows need nothing
+    installed block i whose key nobody desires; same: how many rows need nothing
     """
 
     write: tuple[Indices, ...]

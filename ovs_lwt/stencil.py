@@ -2,10 +2,9 @@
 at a time.
 
 A :class:`Stencil` is found by asking the library to encode the same message twice for every slot,
-with two values
-that differ in every byte: the bytes that changed are the slot. Nobody computes an offset, and
-nobody writes an encoder.
-What is stamped is a matrix of bytes, one message a row, ready for a socket.
+with two values that differ in every byte: the bytes that changed are the slot. Nobody computes an
+offset, and nobody writes an encoder. What is stamped is a matrix of bytes, one message a row, ready
+for a socket.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ class Stencil:
         width].
 
         A column may hold one value for all rows. Slots without a column keep what the message was
-        traced with, so
-        name them all; columns without a slot are passed over, since one relation may feed several
-        messages.
+        traced with, so name them all; columns without a slot are passed over, since one relation
+        may feed several messages.
         """
         rows = np.empty((count, self.width), np.uint8)
         rows[:] = self.message

@@ -364,7 +364,7 @@ def test_it_counts_what_the_switch_holds() -> None:
 
 def test_transaction_ids_begin_again_before_they_run_out() -> None:
     line = in_sync(view())
-    line.session._xids = itertools.count(0x7FFFFFF0)
+    line.session._next_xid = 0x7FFFFFF0
     line.forget()
     line.desire(view(blue_moved_to_host3()))
     line.wait(AUDIT)

@@ -2,8 +2,7 @@
 compared.
 
 Equal to comparing everything with everything, byte for byte: a tenant's flows follow from the
-tenant's own rows, and
-the few flows and groups that belong to no tenant are always compiled.
+tenant's own rows, and the few flows and groups that belong to no tenant are always compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from ovs_lwt.backends.openflow.rows import remote_flood_of
 from ovs_lwt.backends.openflow.transaction import Transaction, between
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.changes import changed_tenants
+from ovs_lwt.topology import U32, U64, Flags
 from ovs_lwt.view import View
 
 
@@ -48,19 +48,24 @@ def _rewritten(old: View, new: View) -> bool:
     return old.tunnel != new.tunnel or old.nd_by_flow != new.nd_by_flow or len(set(families)) > 1
 
 
-def _tenant_facts(view: View) -> set[tuple[int, ...]]:
+def _tenant_facts(view: View) -> U64:
     """(VNI, group of its VTEPs) of every tenant here."""
-    vni, here = view.topology.tenants.vni, view.here
-    return set(zip(vni[here].tolist(), remote_flood_of(view)[here].tolist(), strict=True))
+    here = view.here
+    return _facts(view.topology.tenants.vni[here], remote_flood_of(view)[here])
 
 
-def _port_facts(view: View) -> set[tuple[int, ...]]:
+def _port_facts(view: View) -> U64:
     """(VNI, MAC, port, marked) of every guest's port."""
     endpoints, ports = view.topology.endpoints, view.ports
     vni = view.topology.tenants.vni[endpoints.tenant[ports.endpoint]]
-    columns = (vni, endpoints.mac[ports.endpoint], ports.port, ports.marked)
-    return set(zip(*(column.astype(np.int64).tolist() for column in columns), strict=True))
+    return _facts(vni, endpoints.mac[ports.endpoint], ports.port, ports.marked)
 
 
-def _differing(old: set[tuple[int, ...]], new: set[tuple[int, ...]]) -> frozenset[int]:
-    return frozenset(fact[0] for fact in old ^ new)
+def _facts(*columns: U32 | U64 | Flags) -> U64:
+    return np.column_stack([column.astype(np.uint64) for column in columns])
+
+
+def _differing(old: U64, new: U64) -> frozenset[int]:
+    """The VNIs of the facts (each row once) that stand on one side only."""
+    facts, sides = np.unique(np.concatenate([old, new]), axis=0, return_counts=True)
+    return frozenset(facts[sides == 1, 0].tolist())

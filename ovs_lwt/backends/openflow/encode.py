@@ -2,10 +2,9 @@
 encodes.
 
 Match fields are handed to the framework in the order in which Open vSwitch lists them in its
-replies (`nx_put_raw()` in
-its lib/nx-match.c), so that what is sent and what is read back are the same bytes, and the
-difference between desired
-and installed needs no decoding. A test on a real switch holds every entry of `flows/` to that.
+replies (`nx_put_raw()` in its lib/nx-match.c), so that what is sent and what is read back are the
+same bytes, and the difference between desired and installed needs no decoding. A test on a real
+switch holds every entry of `flows/` to that.
 """
 
 from __future__ import annotations
@@ -302,16 +301,14 @@ def _types() -> dict[str, Any]:
 
 
 def _add_missing_fields() -> None:
-    """Two fields of neighbour discovery that neither framework knows: class 0x1000 in OVS's ovs-
-    fields(7).
+    """Two fields of neighbour discovery that neither framework knows: class 0x1000 in OVS's
+    ovs-fields(7).
     """
-    ofproto, oxm_fields = (
-        framework.current().ofproto_v1_4,
-        framework.current().module("ofproto.oxm_fields"),
-    )
-    type_desc = framework.current().module("lib.type_desc")
+    fw = framework.current()
+    ofproto, oxm_fields = fw.ofproto_v1_4, fw.module("ofproto.oxm_fields")
+    type_desc = fw.module("lib.type_desc")
 
-    class Ericsson(oxm_fields._OxmClass):  # type: ignore[misc, name-defined]
+    class Ericsson(oxm_fields._OxmClass):  # type: ignore[misc, name-defined]  # untyped
         _class = 0x1000
 
     known = {field.name for field in ofproto.oxm_types}

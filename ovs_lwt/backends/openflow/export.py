@@ -5,7 +5,7 @@ text.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TextIO
 
 import numpy as np
@@ -66,9 +66,5 @@ def _words(slot: str, column: Column, names: Names) -> pa.StringArray:
 
 
 def _write_comment(why: str, out: TextIO) -> None:
-    for line in _wrapped(why):
+    for line in textwrap.wrap(" ".join(why.split()), 110):
         out.write(f"# {line}\n")
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    yield from textwrap.wrap(" ".join(text.split()), 110)

@@ -1,10 +1,9 @@
 """Read `flows/`: the pipeline as its authors wrote it, one file per table.
 
 A file's name gives the table its number and name (`6-forward.flows`), so that a listing of the
-folder reads like the
-pipeline. In a file, a comment at the top says which question the table answers; each entry has a
-comment that says why
-it exists, a head `name(slot, …):`, and a body in ovs-ofctl syntax with `{slot}` where rows differ.
+folder reads like the pipeline. In a file, a comment at the top says which question the table
+answers; each entry has a comment that says why it exists, a head `name(slot, …):`, and a body in
+ovs-ofctl syntax with `{slot}` where rows differ.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Everything else asks `current()` and uses what it returns::
         def error(self, event): ...
 
 An app that names neither framework runs on both. Which one runs is decided once a process: the one
-that already runs (an app started by ``ryu-manager`` must use Ryu), else the one `choose`\\ n, else
-the first installed of os-ken and Ryu.
+that already runs (an app started by ``ryu-manager`` must use Ryu), else the one given to `choose`,
+else the first installed of os-ken and Ryu.
 """
 
 from __future__ import annotations

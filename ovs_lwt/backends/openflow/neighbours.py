@@ -6,10 +6,16 @@ limits their rate.
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ovs_lwt.backends.openflow import encode, framework
+from ovs_lwt.backends.openflow.slots import KINDS
 from ovs_lwt.backends.scope import Scope
+from ovs_lwt.topology import U64
 from ovs_lwt.view import View
 
 _ICMPV6 = 58  # IANA protocol number
@@ -36,7 +42,7 @@ def answer(view: View, message: bytes, xid: int) -> bytes | None:
     if not isinstance(solicitation.data, fw.icmpv6.nd_neighbor):
         return None  # cut off before its target
     target = solicitation.data.dst
-    mac = _macs(view, int(packet_in.match.get("metadata", 0))).get(target)
+    mac = _mac(view, int(packet_in.match.get("metadata", 0)), target)
     if mac is None:
         return None
     reply = fw.packet.Packet()
@@ -49,19 +55,19 @@ def answer(view: View, message: bytes, xid: int) -> bytes | None:
     return encode.packet_out(packet_in.match["in_port"], bytes(reply.data), xid)
 
 
-def _macs(view: View, vni: int) -> dict[str, str]:
-    """Address -> MAC of the tenant's endpoints, as the framework writes them."""
+def _mac(view: View, vni: int, target: str) -> str | None:
+    """The MAC of the tenant's endpoint that has this address."""
     tenants = _known.setdefault(view, {})
     if vni not in tenants:
-        owner, addresses = Scope.of(view, [vni]).owned6
-        type_desc = framework.current().module("lib.type_desc")
-        macs = view.topology.endpoints.mac[owner].tolist()
-        tenants[vni] = {
-            type_desc.IPv6Addr.to_user(ip.tobytes()): mac.to_bytes(6, "big").hex(":")
-            for ip, mac in zip(addresses, macs, strict=True)
-        }
-    return tenants[vni]
+        owner, octets = Scope.of(view, [vni]).owned6
+        addresses = np.ascontiguousarray(octets).view("S16").ravel()
+        order = np.argsort(addresses)
+        tenants[vni] = addresses[order], view.topology.endpoints.mac[owner[order]]
+    addresses, macs = tenants[vni]
+    wanted = IPv6Address(target).packed
+    found = macs[np.searchsorted(addresses, wanted) : np.searchsorted(addresses, wanted, "right")]
+    return KINDS["mac"].text(int(found[0])) if len(found) else None
 
 
-# By view and VNI, for the tenants that have asked.
-_known: WeakKeyDictionary[View, dict[int, dict[str, str]]] = WeakKeyDictionary()
+# By view and VNI, for the tenants that have asked: addresses, ascending, and the MACs they are at.
+_known: WeakKeyDictionary[View, dict[int, tuple[NDArray[np.bytes_], U64]]] = WeakKeyDictionary()

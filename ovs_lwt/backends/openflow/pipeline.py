@@ -1,8 +1,7 @@
 """The pipeline, compiled: `flows/` checked, and a stencil for each of its entries.
 
 What flows in: the text of `flows/`. What flows out: for every flow an encoded bundle message with
-slots, for every
-group an encoded head and an encoded bucket. Compiled once per process.
+slots, for every group an encoded head and an encoded bucket. Compiled once per process.
 """
 
 from __future__ import annotations
@@ -101,8 +100,7 @@ def compile_files(files: tuple[FlowFile, ...]) -> Pipeline:
     """Check and compile the files of one pipeline.
 
     Raises FlowFileError for a `goto_table` or `table=` that names no table, or one that does not
-    lie ahead, and for
-    text that cannot be encoded.
+    lie ahead, and for text that cannot be encoded.
     """
     numbers = {file.name: file.number for file in files if file.number is not None}
     flows, groups = {}, {}

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ovs_lwt.backends.openflow import encode, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
 from ovs_lwt.backends.openflow.rows import Buckets, Rows
-from ovs_lwt.backends.openflow.wire import GROUP_MOD_BODY
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.delta import Block
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.stencil import Column
 from ovs_lwt.view import View
 
 _MESSAGE_LIMIT = 0xFFFF  # the length field of ofp_header has 16 bits
@@ -72,9 +70,7 @@ def part(scope: Scope) -> Program:
 def flow_rows(scope: Scope) -> Iterator[Rows]:
     """The rows of every flow."""
     constants = (
-        (id_, flow.entry.slots)
-        for id_, flow in pipeline().flows.items()
-        if set(flow.entry.slots) <= {"tunnel"}
+        id_ for id_, flow in pipeline().flows.items() if set(flow.entry.slots) <= {"tunnel"}
     )
     yield from rows.shared_rows(scope.view, constants)
     yield from rows.tenant_rows(scope)
@@ -96,7 +92,7 @@ def _stamp(found: Rows) -> FlowBlock:
 
 
 def _group(found: Buckets) -> bytes:
-    head = encode.encoded(encode.group_mod("ADD", found.group, []), 0)[GROUP_MOD_BODY:]
+    head = encode.encoded(encode.group_mod("ADD", found.group, []), 0)[wire.GROUP_MOD_BODY :]
     body = head + pipeline().groups[found.entry].message.stamp(found.count, found.columns).tobytes()
     if len(body) + _ENVELOPE > _MESSAGE_LIMIT:
         raise Refused(
@@ -106,6 +102,6 @@ def _group(found: Buckets) -> bytes:
     return body
 
 
-def _value(column: np.typing.NDArray[np.generic], row: int) -> int:
+def _value(column: Column, row: int) -> int:
     value = column[row if len(column) > 1 else 0]
     return int.from_bytes(value.tobytes(), "big") if value.ndim else int(value)

@@ -64,11 +64,11 @@ def _handlers_survive_exceptions(hub: Any) -> None:
 
 
 def _threads_do_not_hold_the_process(hub: Any) -> None:
-    """Native threads cannot be killed, and the listening one never ends: the process would hang
-    at exit waiting for it."""
+    """Native threads cannot be killed, and the listening one never ends: the process would hang at
+    exit waiting for it."""
     native = hub.HubThread
 
-    class DaemonThread(native):  # type: ignore[misc,valid-type]
+    class DaemonThread(native):  # type: ignore[misc, valid-type]  # untyped
         """A HubThread that the interpreter does not wait for."""
 
         def __init__(self, target: Any, args: Any = (), kwargs: Any = None) -> None:

@@ -1,9 +1,8 @@
 """Keep the lists of flows and groups that we asked for as bytes: a million entries need no objects.
 
 Both frameworks parse every entry of a list into Python objects. Here the replies to our own
-requests are left as they
-came, in the place that the frameworks have for that; the replies to other apps' requests are parsed
-as ever.
+requests are left as they came, in the place that the frameworks have for that; the replies to other
+apps' requests are parsed as ever.
 """
 
 from __future__ import annotations

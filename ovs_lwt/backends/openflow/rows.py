@@ -2,8 +2,8 @@
 `flows/`.
 
 One function per table of the pipeline. They only select and join columns; nothing here does I/O,
-and nothing loops
-over endpoints. A scope narrows the rows to some tenants, so that a change costs what it touches.
+and nothing loops over endpoints. A scope narrows the rows to some tenants, so that a change costs
+what it touches.
 """
 
 from __future__ import annotations
@@ -56,12 +56,10 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
     yield from _bum(scope)
 
 
-def shared_rows(view: View, constants: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Rows]:
-    """The flows that are no tenant's. constants: (entry, slots) of those that have one row on every
-    host.
-    """
-    for entry, slots in constants:
-        yield Rows(entry, 1, _all(view, *slots))
+def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
+    """The flows that are no tenant's. constants: the entries that have one row on every host."""
+    for entry in constants:
+        yield Rows(entry, 1, _tunnel(view))
     tenants = view.topology.tenants
     renamed = view.here & (tenants.mark != tenants.vni)
     nobodys = tenants.vni[renamed & ~np.isin(tenants.vni, tenants.mark[view.here])]
@@ -84,7 +82,7 @@ def local_floods(scope: Scope) -> Iterator[Buckets]:
 
 def remote_floods(view: View) -> Iterator[Buckets]:
     """The lists of VTEPs, each once."""
-    vteps, tunnel = view.topology.vteps, _all(view, "tunnel")
+    vteps, tunnel = view.topology.vteps, _tunnel(view)
     six = vteps.family[view.host] == 6
     for owner, members in view.flood_lists.members.items():
         group = SHARED_LIST + int(view.topology.tenants.vni[owner])
@@ -103,14 +101,14 @@ def remote_flood_of(view: View) -> U32:
     return (view.topology.tenants.vni[view.flood_lists.owner] + SHARED_LIST).astype(np.uint32)
 
 
-def _all(view: View, *slots: str) -> dict[str, Column]:
-    """Values that are the same in every row on this host."""
-    return {slot: np.array([{"tunnel": view.tunnel}[slot]], np.uint32) for slot in slots}
+def _tunnel(view: View) -> dict[str, Column]:
+    """The one value that is the same in every row on this host."""
+    return {"tunnel": np.array([view.tunnel], np.uint32)}
 
 
 def _classify(scope: Scope) -> Iterator[Rows]:
     tenants, vni = scope.view.topology.tenants, scope.vni[scope.tenants]
-    yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | _all(scope.view, "tunnel"))
+    yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | _tunnel(scope.view))
     renamed = scope.tenants[tenants.mark[scope.tenants] != vni]
     yield Rows(
         "classify.from_mark",
@@ -172,7 +170,7 @@ def _forward(scope: Scope) -> Iterator[Rows]:
     mark = topology.tenants.mark[topology.endpoints.tenant[scope.view.ports.endpoint[scope.ports]]]
     yield Rows("forward.local_endpoint", len(scope.ports), columns | {"mark": mark})
     vtep = topology.endpoints.vtep[scope.remote]
-    columns = _endpoint_columns(scope, scope.remote) | _all(scope.view, "tunnel")
+    columns = _endpoint_columns(scope, scope.remote) | _tunnel(scope.view)
     if topology.vteps.family[scope.view.host] == 6:
         yield Rows(
             "forward.remote_endpoint6", len(vtep), columns | {"vtep6": topology.vteps.ipv6[vtep]}
@@ -188,7 +186,7 @@ def _forward(scope: Scope) -> Iterator[Rows]:
 def _bum(scope: Scope) -> Iterator[Rows]:
     vni = scope.vni[scope.tenants]
     local: dict[str, Column] = {"vni": vni, "local_flood": vni}
-    yield Rows("bum.from_tunnel", len(vni), local | _all(scope.view, "tunnel"))
+    yield Rows("bum.from_tunnel", len(vni), local | _tunnel(scope.view))
     yield Rows(
         "bum.from_guest",
         len(vni),

@@ -1,16 +1,15 @@
 """One switch, from connection to agreement: a state machine without I/O and without a clock.
 
 What flows in: the connection's life, messages from the switch, views to realise, the time. What
-flows out: bytes to
-send (`outbox`) and events to tell about (`events`).
+flows out: bytes to send (`outbox`) and events to tell about (`events`).
 
     state       waits for                         then
     offline     connected                         reading
     reading     all flows and groups listed       loading, or in-sync if nothing differs
-    loading     barrier behind the bundle         committing; refused after an error reply (bundle
-    discarded)
+    loading     barrier behind the bundle         committing; refused after an error reply
+                                                  (bundle discarded)
     committing  the commit's answer               in-sync, or loading if the view has changed
-    meanwhile; refused
+                                                  meanwhile; refused
     in-sync     a changed view, the next audit    loading; reading
     refused     a changed view, the retry time    reading
 """
@@ -18,10 +17,9 @@ send (`outbox`) and events to tell about (`events`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import count
 
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
@@ -40,7 +38,7 @@ _FLOW, _GROUP_DESC = 1, 7
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
 
-_XID_FIRST, _XID_SPAN = 0x40000000, 0x3FFFFFFF
+_XID_FIRST, _XID_END = 0x40000000, 0x7FFFFFFF
 
 
 class State(StrEnum):
@@ -78,7 +76,6 @@ class _Reading:
 
     flows_xid: int
     groups_xid: int
-    began: float
     flows: list[bytes] = field(default_factory=list)
     groups: dict[int, bytes] = field(default_factory=dict)
     missing: int = 2
@@ -111,7 +108,7 @@ class Session:
     _next_audit: float = float("inf")
     _retry: float = RETRY_FIRST
     _audit: bool = False
-    _xids: Iterator[int] = field(default_factory=lambda: count(_XID_FIRST))
+    _next_xid: int = _XID_FIRST
 
     @property
     def listing_xids(self) -> frozenset[int]:
@@ -178,7 +175,7 @@ class Session:
 
     def _read(self, now: float) -> None:
         self.state, self._began = State.READING, now
-        self._reading = reading = _Reading(self._xid(), self._xid(), now)
+        self._reading = reading = _Reading(self._xid(), self._xid())
         self.outbox.append(encode.group_desc_request(reading.groups_xid))
         self.outbox.append(encode.flow_stats_request(reading.flows_xid))
         self._deadline = now + PATIENCE
@@ -201,7 +198,7 @@ class Session:
     def _compare(self, reading: _Reading, now: float) -> None:
         view, self._reading = self._desired, None
         # From here on, and not from the last change: what changes all the time is audited too.
-        self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - reading.began))
+        self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
         assert view is not None, "reading begins when there is a view"
 
         def transaction() -> Transaction:
@@ -300,8 +297,6 @@ class Session:
 
     def _xid(self, span: int = 1) -> int:
         """The first of `span` transaction ids in a row, of a range that frameworks hardly use."""
-        first = next(self._xids)
-        if first + span > _XID_FIRST + _XID_SPAN:
-            first = _XID_FIRST
-        self._xids = count(first + span)
+        first = self._next_xid if self._next_xid + span <= _XID_END else _XID_FIRST
+        self._next_xid = first + span
         return first

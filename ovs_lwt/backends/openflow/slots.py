@@ -2,8 +2,7 @@
 ovs-ofctl syntax.
 
 This is the one place that knows both. The pipeline asks for the text of one value (to encode a
-template, or to name
-the flow that a switch refused), `export` for the text of a whole column.
+template, or to name the flow that a switch refused), `export` for the text of a whole column.
 """
 
 from __future__ import annotations
@@ -69,10 +68,5 @@ KINDS: dict[str, SlotKind] = {
     "vtep6": _ipv6("a remote VTEP, IPv6 underlay"),
     "local_flood": _number(4, "group of the tenant's guests here"),
     "remote_flood": _number(4, "group of the tenant's other hosts"),
-    "cookie": SlotKind(
-        8,
-        hex,
-        words.hexes,
-        "what for, and whose",
-    ),
+    "cookie": SlotKind(8, hex, words.hexes, "what for, and whose"),
 }

@@ -2,9 +2,8 @@
 them.
 
 Order in the bundle: groups before the flows that use them, then flows, deletes last. The bundle is
-atomic: the switch
-does all of it or nothing. Every message has a transaction id of its own, so that an error reply
-names its flow.
+atomic: the switch does all of it or nothing. Every message has a transaction id of its own, so that
+an error reply names its flow.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Where things stand in OpenFlow 1.4 messages, and how a list of entries is cut into rows.
 
 The numbers are those of the specification's C structures (OpenFlow 1.4.1, 7.3.4.1, 7.3.5.2,
-7.3.6.1, 7.3.9.6). The
-framework encodes and decodes; this module only says which bytes of what it made are compared or
-stamped.
+7.3.6.1, 7.3.9.6). The framework encodes and decodes; this module only says which bytes of what it
+made are compared or stamped.
 """
 
 from __future__ import annotations
@@ -70,11 +69,9 @@ def flow_stats_blocks(bodies: Iterable[bytes]) -> list[Block]:
         for rows in _rows_by_length(body):
             match_length = rows[:, STATS_MATCH + 2].astype(np.intp) << 8 | rows[:, STATS_MATCH + 3]
             for length in np.unique(match_length):
-                part = (
-                    rows
-                    if len(rows) and (match_length == length).all()
-                    else rows[match_length == length]
-                )
+                chosen = match_length == length
+                # All of them: no copy.
+                part = rows if chosen.all() else rows[chosen]
                 found.setdefault((rows.shape[1], int(length)), []).append(part)
     return [
         _flow_stats_block(np.concatenate(parts), length) for (_, length), parts in found.items()
