@@ -1,0 +1,179 @@
+"""Change endpoints of an overlay: the slices that it concerns are made anew, the others stay.
+
+What flows in: a topology, the endpoints that are put (added, moved, altered) and those that go.
+What flows out: another topology, or `Refused` with the endpoint that clashes, and nothing is done.
+A source that hears of single endpoints keeps its topology this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface, IPv6Interface
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ovs_lwt import slices
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.model import Endpoint
+from ovs_lwt.names import endpoint_id
+from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Slice
+from ovs_lwt.topology import U32, U64, Flags, Topology
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """Endpoints of one topology, by tenant and MAC.
+
+    put: as they shall be, in any order; `tenant` and `vtep` are indices of the topology
+    gone_tenant, gone_mac: those that go; one that is not there is gone already
+    """
+
+    put: Slice
+    gone_tenant: U32
+    gone_mac: U64
+
+    @classmethod
+    def of(
+        cls, topology: Topology, put: Mapping[str, Endpoint], gone: Iterable[str] = ()
+    ) -> Changes:
+        """Return the changes that put these endpoints, named ``TENANT/NAME``, and remove those.
+
+        Raises Refused for a tenant or host that the overlay does not have.
+        """
+        owners = [topology.tenant_index(identity.partition("/")[0]) for identity in put]
+        names = [identity.partition("/")[2] for identity in put]
+        # What bore such a name until now goes, in case it had another MAC.
+        stale = [topology.find(identity) for identity in (*put, *gone)]
+        old = topology.taken(np.array(sorted({at for at in stale if at is not None}), np.intp))
+        return cls(_columns(topology, owners, names, list(put.values())), old.tenant, old.mac)
+
+
+def changed(topology: Topology, changes: Changes) -> Topology:
+    """Return the topology after these changes; it shares all slices that they do not concern.
+
+    Raises Refused when a name, MAC or address would stand twice in a tenant, or when a tenant would
+    lie on hosts that cannot reach each other.
+    """
+    edges = topology.tenant_edges
+    put_at = np.searchsorted(edges, changes.put.endpoints.tenant, "right") - 1
+    gone_at = np.searchsorted(edges, changes.gone_tenant, "right") - 1
+    order = np.argsort(put_at, kind="stable")
+    parts = list(topology.slices)
+    for number in np.unique(np.concatenate([put_at, gone_at])).tolist():
+        first = int(edges[number])
+        low, high = np.searchsorted(put_at, [number, number + 1], sorter=order)
+        put = slices.picked(changes.put, order[low:high], first, parts[number].tenants)
+        gone = gone_at == number
+        gone_keys = _keys(changes.gone_tenant[gone] - np.uint32(first), changes.gone_mac[gone])
+        parts[number] = _edited(topology, first, parts[number], put, gone_keys)
+    cut = [piece for part in parts for piece in _recut(part)]
+    return replace(topology, slices=tuple(cut))
+
+
+def _recut(part: Slice) -> Sequence[Slice]:
+    return (part,) if len(part) <= 2 * slices.SIZE else slices.cut(part)
+
+
+def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) -> Slice:
+    """One slice, after the changes that concern it. first: its first tenant."""
+    keys = _keys(put.endpoints.tenant, put.endpoints.mac)
+    again = np.flatnonzero(np.diff(np.sort(keys)) == 0)
+    if len(again):
+        twice = int(np.flatnonzero(keys == np.sort(keys)[again[0]])[1])
+        raise Refused(f"{_name(topology, first, put, twice)}: its MAC stands twice in one change")
+    keep = np.ones(len(part), np.bool_)
+    dropped = np.concatenate([keys, gone])
+    at = np.searchsorted(part.keys, dropped)
+    at = at[at < len(part)][part.keys[at[at < len(part)]] == dropped[at < len(part)]]
+    keep[at] = False
+    rows = np.concatenate([np.flatnonzero(keep), len(part) + np.arange(len(put))])
+    edited = slices.ordered(slices.below(part, put), rows)
+    if len(put):
+        _check(topology, first, edited, put)
+    return edited
+
+
+def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
+    """Refuse what the overlay's own checks would refuse, in the tenants that have a new row."""
+    touched = np.zeros(edited.tenants, np.bool_)
+    touched[put.endpoints.tenant] = True
+    rows = np.flatnonzero(touched[edited.endpoints.tenant])
+    tenant = edited.endpoints.tenant[rows]
+    codes = edited.endpoints.name.take(pa.array(rows)).dictionary_encode().indices.to_numpy()
+    if (at := _twin(_keys(tenant, codes.astype(np.uint64)))) is not None:
+        raise Refused(f"{_name(topology, first, edited, int(rows[at]))} would stand twice")
+    for addresses in (edited.addresses4, edited.addresses6):
+        listed = np.flatnonzero(touched[edited.endpoints.tenant[addresses.endpoint]])
+        owner = addresses.endpoint[listed]
+        at = _twin(_address_keys(edited.endpoints.tenant[owner], addresses.ip[listed]))
+        if at is not None:
+            name = _name(topology, first, edited, int(owner[at]))
+            raise Refused(f"{name}: one of its addresses is another endpoint's of the tenant")
+    vteps = topology.vteps
+    routed = np.array([plane == "route" for plane in vteps.plane])
+    kind = (vteps.family.astype(np.uint32) * 2 + routed)[edited.endpoints.vtep[rows]]
+    # Ascending by tenant: where the tenant stays the same, so must the kind of host.
+    other = (np.diff(kind) != 0) & (np.diff(tenant) == 0)
+    if other.any():
+        row = int(rows[np.flatnonzero(other)[0] + 1])
+        name = _name(topology, first, edited, row)
+        raise Refused(
+            f"{name}: its host and others of its tenant cannot reach each other; a tenant's hosts"
+            " have addresses of one family, and are all on plane route or none is"
+        )
+
+
+def _twin(keys: NDArray[np.generic]) -> int | None:
+    """The place of a key that stands there a second time, if any does."""
+    order = np.argsort(keys, kind="stable")
+    twins = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+    return int(order[twins[0] + 1]) if len(twins) else None
+
+
+def _keys(tenant: U32, low: U64) -> U64:
+    return (tenant.astype(np.uint64) << np.uint64(48)) | low
+
+
+def _address_keys(tenant: U32, ip: NDArray[np.generic]) -> NDArray[np.generic]:
+    if ip.ndim == 1:
+        return _keys(tenant, ip.astype(np.uint64))
+    octets = np.column_stack([tenant.astype(">u4").view(np.uint8).reshape(-1, 4), ip])
+    return np.ascontiguousarray(octets).view("V20").ravel() if len(octets) else ip[:, 0]
+
+
+def _name(topology: Topology, first: int, part: Slice, row: int) -> str:
+    tenant = topology.tenants.name[first + int(part.endpoints.tenant[row])]
+    return endpoint_id(tenant, str(part.endpoints.name[row]))
+
+
+def _columns(
+    topology: Topology, owners: list[int], names: list[str], endpoints: list[Endpoint]
+) -> Slice:
+    four, six = [], []
+    for row, endpoint in enumerate(endpoints):
+        four += [(row, each) for each in endpoint.ip if isinstance(each, IPv4Interface)]
+        six += [(row, each) for each in endpoint.ip if isinstance(each, IPv6Interface)]
+    flags: Flags = np.array([endpoint.spoofing == "allow" for endpoint in endpoints], np.bool_)
+    return Slice(
+        len(topology.tenants),
+        EndpointColumns(
+            np.array(owners, np.uint32),
+            np.array([int(each.mac.replace(":", ""), 16) for each in endpoints], np.uint64),
+            np.array([topology.vtep_index(each.host) for each in endpoints], np.uint32),
+            flags,
+            pa.array(names, pa.string()),
+        ),
+        Addresses4(
+            np.array([row for row, _ in four], np.uint32),
+            np.array([int(each.ip) for _, each in four], np.uint32),
+            np.array([each.network.prefixlen for _, each in four], np.uint8),
+        ),
+        Addresses6(
+            np.array([row for row, _ in six], np.uint32),
+            np.frombuffer(b"".join(each.ip.packed for _, each in six), np.uint8).reshape(-1, 16),
+            np.array([each.network.prefixlen for _, each in six], np.uint8),
+        ),
+    )
