@@ -1,45 +1,96 @@
 """What differs between two overlays, compared by VNI, MAC, address and name.
 
-An index means something within one `Topology` only; so renumbering is no change.
+An index means something within one `Topology` only; so renumbering is no change. Slices that both
+share are not looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ovs_lwt.topology import U32, Flags, Topology, VtepColumns
+from ovs_lwt.slices import Indices, Slice, joined
+from ovs_lwt.topology import U32, U64, Flags, TenantColumns, Topology, VtepColumns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Differing:
+    """What of one topology is not so in another.
+
+    tenants: bool[T], those whose own row is not the same; endpoints: bool[E], those that are not
+    """
+
+    topology: Topology
+    tenants: Flags
+    endpoints: Flags
+
+    def tenants_concerned(self) -> Flags:
+        """bool[T]: the tenants that differ themselves, or in one of their endpoints."""
+        concerned = self.tenants.copy()
+        firsts, edges = self.topology.tenant_edges, self.topology.endpoint_edges
+        for number, part in enumerate(self.topology.slices):
+            flags = self.endpoints[edges[number] : edges[number + 1]]
+            if flags.any():
+                concerned[firsts[number] + part.endpoints.tenant[flags].astype(np.intp)] = True
+        return concerned
+
+
+@lru_cache(maxsize=1)  # every host of an agent asks the same question
+def compare(old: Topology, new: Topology) -> tuple[Differing, Differing]:
+    """Return what of `old` is not so in `new`, and what of `new` is not so in `old`.
+
+    A tenant differs if its row does; an endpoint if one of its own columns or addresses does, or
+    name, address, `external` or plane of its VTEP. The underlay and datapath ids belong to no
+    tenant and are not compared.
+    """
+    sides = tuple(
+        Differing(
+            each, np.zeros(len(each.tenants), bool), np.zeros(int(each.endpoint_edges[-1]), bool)
+        )
+        for each in (old, new)
+    )
+    _compare_tenants(*sides)
+    hosts = None if _same_vteps(old.vteps, new.vteps) else _common_hosts(old.vteps, new.vteps)
+    for run_old, run_new in _runs(old, new, shared=hosts is None):
+        one, other = _run(old, run_old), _run(new, run_new)
+        for side, run, flags in zip(
+            sides, (run_old, run_new), _unlike(one, other, hosts), strict=True
+        ):
+            edges = side.topology.endpoint_edges
+            side.endpoints[edges[run.start] : edges[run.stop]] = flags
+    return sides[0], sides[1]
 
 
 def changed_tenants(old: Topology, new: Topology) -> frozenset[int]:
-    """Return the VNIs of all tenants that are not the same in `old` and `new`.
-
-    A tenant differs if it stands in only one of them, or if its own row, one of its endpoints or
-    addresses, or name, address, `external` or plane of a VTEP it has endpoints on differ.
-    Renumbering is no change. The underlay and datapath ids belong to no tenant and are not
-    compared.
+    """Return the VNIs of all tenants that are not the same in `old` and `new`, in their own row or
+    in an endpoint: see `compare`.
     """
-    rows_old, rows_new = _tenant_rows(old), _tenant_rows(new)
-    changed = {vni for vni, row in rows_old.items() if rows_new.get(vni) != row}
-    changed |= rows_new.keys() - rows_old.keys()
-    hosts: dict[tuple[Any, ...], int] = {}
-    relations_old, relations_new = _relations(old, hosts), _relations(new, hosts)
-    for (vni_old, columns_old), (vni_new, columns_new) in zip(
-        relations_old, relations_new, strict=True
-    ):
-        differing = _other_counts(vni_old, vni_new)
-        changed.update(differing.tolist())
-        # Those left have as many rows on either side, in the same order of VNI and key: row by
-        # row they can be laid side by side.
-        side_old, side_new = ~np.isin(vni_old, differing), ~np.isin(vni_new, differing)
-        unlike = np.zeros(int(side_old.sum()), np.bool_)
-        for column_old, column_new in zip(columns_old, columns_new, strict=True):
-            unlike |= _unlike(column_old, column_new, side_old, side_new)
-        changed.update(np.unique(vni_old[side_old][unlike]).tolist())
-    return frozenset(changed)
+    return frozenset(
+        vni
+        for side in compare(old, new)
+        for vni in side.topology.tenants.vni[side.tenants_concerned()].tolist()
+    )
+
+
+def hosts_touched(old: Topology, new: Topology) -> frozenset[str] | None:
+    """Return the names of the VTEPs whose view may differ; None: any of them."""
+    if old.underlay != new.underlay or not _same_vteps(old.vteps, new.vteps):
+        return None
+    touched = np.zeros(len(new.vteps), np.bool_)
+    for side in compare(old, new):
+        concerned, edges = side.tenants_concerned(), side.topology.tenant_edges
+        for number, part in enumerate(side.topology.slices):
+            flags = concerned[edges[number] : edges[number + 1]]
+            if flags.any():
+                tenant, vtep = part.spans
+                touched[vtep[flags[tenant]]] = True
+    return frozenset(new.vteps.name[index] for index in np.flatnonzero(touched).tolist())
 
 
 def same(old: Topology, new: Topology) -> bool:
@@ -52,55 +103,174 @@ def same(old: Topology, new: Topology) -> bool:
     )
 
 
+# Tenants and hosts
+
+
+def _compare_tenants(old: Differing, new: Differing) -> None:
+    one, other = old.topology.tenants, new.topology.tenants
+    if one is other:
+        return
+    _, at_one, at_other = np.intersect1d(one.vni, other.vni, True, return_indices=True)
+    rows_one, rows_other = _tenant_rows(one), _tenant_rows(other)
+    equal = [
+        rows_one[a] == rows_other[b]
+        for a, b in zip(at_one.tolist(), at_other.tolist(), strict=True)
+    ]
+    for side, at in ((old, at_one), (new, at_other)):
+        side.tenants[:] = True
+        side.tenants[at[equal]] = False
+
+
+def _tenant_rows(tenants: TenantColumns) -> list[tuple[Any, ...]]:
+    columns = (tenants.mark, tenants.flood_unknown, tenants.answer_neighbours, tenants.label)
+    return list(zip(tenants.name, *(column.tolist() for column in columns), strict=True))
+
+
+def _same_vteps(old: VtepColumns, new: VtepColumns) -> bool:
+    return old is new or _vtep_rows(old) == _vtep_rows(new)
+
+
 def _vtep_rows(vteps: VtepColumns) -> list[tuple[Any, ...]]:
     addresses = (vteps.address(index) for index in range(len(vteps)))
     return list(zip(vteps.name, addresses, vteps.external.tolist(), vteps.plane, strict=True))
 
 
-def _tenant_rows(topology: Topology) -> dict[int, tuple[Any, ...]]:
-    tenants = topology.tenants
-    columns = (
-        *(tenants.mark, tenants.flood_unknown, tenants.answer_neighbours),
-        tenants.label,
+def _common_hosts(old: VtepColumns, new: VtepColumns) -> tuple[U32, U32]:
+    """Numbers for the VTEPs of both: equal rows have equal numbers."""
+    known: dict[tuple[Any, ...], int] = {}
+    one, other = (
+        np.array([known.setdefault(row, len(known)) for row in _vtep_rows(vteps)], np.uint32)
+        for vteps in (old, new)
     )
-    rows = zip(tenants.name, *(column.tolist() for column in columns), strict=True)
-    return dict(zip(tenants.vni.tolist(), rows, strict=True))
+    return one, other
 
 
-def _relations(
-    topology: Topology, hosts: dict[tuple[Any, ...], int]
-) -> list[tuple[U32, list[Any]]]:
-    """Return, for each relation, the VNI of every row and its columns, free of indices.
+# Endpoints
 
-    `hosts` numbers the VTEPs of both topologies alike.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Slices in a row, as one, and the VNIs of its tenants."""
+
+    part: Slice
+    vni: U32
+
+
+def _run(topology: Topology, run: range) -> _Run:
+    edges = topology.tenant_edges
+    vni = topology.tenants.vni[edges[run.start] : edges[run.stop]]
+    return _Run(joined(topology.slices[run.start : run.stop]), vni)
+
+
+def _runs(old: Topology, new: Topology, *, shared: bool) -> Iterator[tuple[range, range]]:
+    """Slices to lay side by side. shared: a slice that both have needs no look."""
+    tenants_same = old.tenants is new.tenants
+    counts = len(old.slices), len(new.slices)
+
+    def alike(a: int, b: int) -> bool:
+        return tenants_same or np.array_equal(_vnis(old, a), _vnis(new, b))
+
+    def settled(a: int, b: int) -> bool:
+        return shared and old.slices[a] is new.slices[b] and alike(a, b)
+
+    if counts[0] == counts[1] and all(map(alike, range(counts[0]), range(counts[1]))):
+        for number in range(counts[0]):
+            if not settled(number, number):
+                yield range(number, number + 1), range(number, number + 1)
+        return
+    low, high = 0, 0
+    while low < min(counts) and settled(low, low):
+        low += 1
+    while high < min(counts) - low and settled(counts[0] - high - 1, counts[1] - high - 1):
+        high += 1
+    yield range(low, counts[0] - high), range(low, counts[1] - high)
+
+
+def _vnis(topology: Topology, number: int) -> U32:
+    low, high = topology.tenant_edges[number : number + 2]
+    return topology.tenants.vni[low:high]
+
+
+def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Flags, Flags]:
+    """The endpoints of either that the other does not have just so."""
+    key_one, key_other = _keys(one, other)
+    flags_one, flags_other = np.ones(len(key_one), bool), np.ones(len(key_other), bool)
+    if not len(key_one) or not len(key_other):
+        return flags_one, flags_other
+    place = np.searchsorted(key_other, key_one)
+    place[place == len(key_other)] = 0
+    left = np.flatnonzero(key_other[place] == key_one)
+    right = place[left]
+    a, b = one.part.endpoints, other.part.endpoints
+    vtep_a, vtep_b = a.vtep[left], b.vtep[right]
+    if hosts is not None:
+        vtep_a, vtep_b = hosts[0][vtep_a], hosts[1][vtep_b]
+    unlike = (vtep_a != vtep_b) | (a.spoofing[left] != b.spoofing[right])
+    names = pc.not_equal(a.name.take(pa.array(left)), b.name.take(pa.array(right)))
+    unlike |= np.asarray(names.to_numpy(zero_copy_only=False), bool)
+    for relation_a, relation_b in zip(_addresses(one.part), _addresses(other.part), strict=True):
+        unlike |= _unlike_addresses(relation_a, relation_b, left, right, len(a), len(b))
+    flags_one[left], flags_other[right] = unlike, unlike
+    return flags_one, flags_other
+
+
+def _keys(one: _Run, other: _Run) -> tuple[U64, U64]:
+    """A number for each endpoint, ascending: equal for equal VNI and MAC."""
+    if np.array_equal(one.vni, other.vni) and len(one.vni) < 1 << 16:
+        return one.part.keys, other.part.keys
+    vni = np.concatenate([run.vni[run.part.endpoints.tenant] for run in (one, other)])
+    mac = np.concatenate([run.part.endpoints.mac for run in (one, other)])
+    order = np.lexsort((mac, vni))
+    begins = (np.diff(vni[order]) != 0) | (np.diff(mac[order]) != 0)
+    rank = np.empty(len(order), np.uint64)
+    rank[order] = np.cumsum(np.append(False, begins)[: len(order)])
+    return rank[: len(one.part)], rank[len(one.part) :]
+
+
+def _addresses(part: Slice) -> tuple[tuple[U32, list[Any]], ...]:
+    """Owner and columns of each kind of address.
+
+    Those that are owned are compared beside those that are listed, since an endpoint's link-local
+    address can become another's.
     """
-    vteps = _vtep_rows(topology.vteps)
-    numbers = np.array([hosts.setdefault(row, len(hosts)) for row in vteps], np.uint32)
-    endpoints, four, six = topology.endpoints, topology.addresses4, topology.addresses6
-    vni = topology.tenants.vni[endpoints.tenant]
-    host = numbers[endpoints.vtep]
-    return [
-        (vni, [endpoints.mac, host, endpoints.spoofing, endpoints.name]),
-        (vni[four.endpoint], [endpoints.mac[four.endpoint], four.ip, four.prefix]),
-        (vni[six.endpoint], [endpoints.mac[six.endpoint], six.ip, six.prefix]),
-    ]
+    four, six, (owner, owned) = part.addresses4, part.addresses6, part.owned6
+    return (
+        (four.endpoint, [four.ip, four.prefix]),
+        (six.endpoint, [six.ip, six.prefix]),
+        (owner, [owned]),
+    )
 
 
-def _other_counts(old: U32, new: U32) -> U32:
-    """Return the VNIs that do not have the same number of rows in both."""
-    every, counts_old = np.unique(old, return_counts=True)
-    other, counts_new = np.unique(new, return_counts=True)
-    union = np.union1d(every, other)
-    totals = np.zeros((2, len(union)), np.int64)
-    totals[0, np.searchsorted(union, every)] = counts_old
-    totals[1, np.searchsorted(union, other)] = counts_new
-    differing: U32 = union[totals[0] != totals[1]].astype(np.uint32)
-    return differing
+def _unlike_addresses(
+    one: tuple[U32, list[Any]],
+    other: tuple[U32, list[Any]],
+    left: Indices,
+    right: Indices,
+    count_one: int,
+    count_other: int,
+) -> Flags:
+    """Which of the pairs of endpoints (left, right) do not have the same addresses."""
+    (owner_one, columns_one), (owner_other, columns_other) = one, other
+    if not len(owner_one) and not len(owner_other):
+        return np.zeros(len(left), np.bool_)
+    size_one = np.bincount(owner_one, minlength=count_one)[left]
+    size_other = np.bincount(owner_other, minlength=count_other)[right]
+    unlike: Flags = size_one != size_other
+    # Those left have as many addresses on either side, in the same order of owner and address:
+    # row by row they can be laid side by side.
+    rows_one = _rows_of(owner_one, left[~unlike], count_one)
+    rows_other = _rows_of(owner_other, right[~unlike], count_other)
+    differs = np.zeros(len(rows_one), np.bool_)
+    for column_one, column_other in zip(columns_one, columns_other, strict=True):
+        found = column_one[rows_one] != column_other[rows_other]
+        differs |= found.any(axis=1) if found.ndim == 2 else found
+    changed = np.zeros(count_one, np.bool_)
+    changed[owner_one[rows_one[differs]]] = True
+    return unlike | changed[left]
 
 
-def _unlike(old: Any, new: Any, side_old: Flags, side_new: Flags) -> Flags:
-    if isinstance(old, pa.Array):
-        pair = old.filter(pa.array(side_old)), new.filter(pa.array(side_new))
-        return np.asarray(pc.not_equal(*pair).to_numpy(zero_copy_only=False), np.bool_)
-    difference: Flags = old[side_old] != new[side_new]
-    return np.asarray(difference.any(axis=1)) if difference.ndim == 2 else difference
+def _rows_of(owner: U32, endpoints: Indices, count: int) -> Indices:
+    """The addresses of these endpoints."""
+    wanted = np.zeros(count, np.bool_)
+    wanted[endpoints] = True
+    return np.flatnonzero(wanted[owner])

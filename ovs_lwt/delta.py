@@ -50,65 +50,78 @@ class Delta:
     same: int
 
 
-class _Collision(Exception):
-    """Two different keys had one fingerprint."""
-
-
 class DuplicateKey(Exception):
     """Two rows of one side have one key: (block, row) of each."""
 
 
 def difference(desired: Sequence[Block], installed: Sequence[Block]) -> Delta:
-    """The exact difference; fingerprints only find the pairs, bytes decide.
+    """The exact difference.
 
     Raises DuplicateKey when two desired rows have one key, or two installed rows have.
     """
-    for seed in count(1):
-        try:
-            return _difference(desired, installed, seed)
-        except _Collision:
-            continue
-    raise AssertionError("unreachable")
+    there = Installed(installed)
+    write = there.differing(desired)
+    return Delta(write, there.orphans(), there.same)
 
 
-def _difference(desired: Sequence[Block], installed: Sequence[Block], seed: int) -> Delta:
-    wanted, there = _keys(desired, seed), _keys(installed, seed)
-    _refuse_duplicates(desired, wanted)
-    order = np.argsort(there)
-    sorted_there = there[order]
-    if (sorted_there[1:] == sorted_there[:-1]).any():
-        _refuse_duplicates(installed, there)
-    place = np.searchsorted(sorted_there, wanted)
-    place[place == len(there)] = 0
-    found = sorted_there[place] == wanted if len(there) else np.zeros(len(wanted), bool)
-    partner = order[place] if len(there) else place
-    same = _same(desired, installed, np.flatnonzero(found), partner[found])
-    keep = np.ones(len(wanted), bool)
-    keep[same] = False
-    orphan = np.ones(len(there), bool)
-    orphan[partner[found]] = False
-    return Delta(_per_block(desired, keep), _per_block(installed, orphan), len(same))
+class Installed:
+    """What is there, to be compared with what is desired, all at once or piece by piece.
 
-
-def _same(
-    desired: Sequence[Block], installed: Sequence[Block], wanted: Indices, there: Indices
-) -> Indices:
-    """Those of the pairs (numbers across all blocks) that are equal in every byte; all must have
-    equal keys.
+    Fingerprints only find the pairs, bytes decide. same: how many desired rows were there already
     """
-    d_start, i_start = _starts(desired), _starts(installed)
-    d_block = np.searchsorted(d_start, wanted, "right") - 1
-    i_block = np.searchsorted(i_start, there, "right") - 1
-    same = [np.empty(0, np.intp)]
-    for pair in np.unique(d_block * len(installed) + i_block):
-        d, i = divmod(int(pair), len(installed))
-        mine = (d_block == d) & (i_block == i)
-        left = desired[d].rows[wanted[mine] - d_start[d]]
-        right = installed[i].rows[there[mine] - i_start[i]]
-        if not _equal(left, desired[d].key, right, installed[i].key).all():
-            raise _Collision
-        same.append(wanted[mine][_equal(left, desired[d].value, right, installed[i].value)])
-    return np.concatenate(same)
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        """Raises DuplicateKey when two rows have one key."""
+        self.blocks, self.same = blocks, 0
+        self._starts = _starts(blocks)
+        for self._seed in count(1):
+            found = _keys(blocks, self._seed)
+            self._order = np.argsort(found)
+            self._sorted = found[self._order]
+            if not (self._sorted[1:] == self._sorted[:-1]).any():
+                break
+            _refuse_duplicates(blocks, found)
+        self._wanted = np.zeros(len(found), bool)
+
+    def differing(self, desired: Sequence[Block]) -> tuple[Indices, ...]:
+        """Return, for each block, its rows that are new, or whose value differs.
+
+        Raises DuplicateKey when two of the rows have one key. Pieces must not share a key.
+        """
+        wanted = _keys(desired, self._seed)
+        _refuse_duplicates(desired, wanted)
+        keep = np.ones(len(wanted), bool)
+        if len(self._sorted):
+            place = np.searchsorted(self._sorted, wanted)
+            place[place == len(self._sorted)] = 0
+            found = np.flatnonzero(self._sorted[place] == wanted)
+            keep[self._meet(desired, found, self._order[place[found]])] = False
+        return _per_block(desired, keep)
+
+    def orphans(self) -> tuple[Indices, ...]:
+        """Return, for each installed block, the rows whose key nobody has desired so far."""
+        return _per_block(self.blocks, ~self._wanted)
+
+    def _meet(self, desired: Sequence[Block], wanted: Indices, there: Indices) -> Indices:
+        """Those of the pairs (numbers across all blocks) that are equal in every byte; takes note
+        of those whose keys are.
+        """
+        d_start, i_start = _starts(desired), self._starts
+        d_block = np.searchsorted(d_start, wanted, "right") - 1
+        i_block = np.searchsorted(i_start, there, "right") - 1
+        same = [np.empty(0, np.intp)]
+        for pair in np.unique(d_block * len(self.blocks) + i_block):
+            d, i = divmod(int(pair), len(self.blocks))
+            mine = (d_block == d) & (i_block == i)
+            left = desired[d].rows[wanted[mine] - d_start[d]]
+            right = self.blocks[i].rows[there[mine] - i_start[i]]
+            met = _equal(left, desired[d].key, right, self.blocks[i].key)
+            self._wanted[there[mine][met]] = True
+            met &= _equal(left, desired[d].value, right, self.blocks[i].value)
+            same.append(wanted[mine][met])
+        found = np.concatenate(same)
+        self.same += len(found)
+        return found
 
 
 def _equal(
@@ -123,20 +136,20 @@ def _equal(
 
 
 def _refuse_duplicates(side: Sequence[Block], fingerprints: NDArray[np.uint64]) -> None:
-    order = np.argsort(fingerprints, kind="stable")
-    again = np.flatnonzero(fingerprints[order][1:] == fingerprints[order][:-1])
-    if not len(again):
+    ascending = np.sort(fingerprints)
+    if not (ascending[1:] == ascending[:-1]).any():
         return
+    order = np.argsort(fingerprints, kind="stable")
     starts = _starts(side)
-    places = []
-    for number in order[[again[0], again[0] + 1]]:
-        block = int(np.searchsorted(starts, number, "right")) - 1
-        places.append((block, int(number - starts[block])))
-    (a, row_a), (b, row_b) = places
-    left, right = side[a].rows[[row_a]], side[b].rows[[row_b]]
-    if _equal(left, side[a].key, right, side[b].key).all():
-        raise DuplicateKey(*places)
-    raise _Collision
+    known: dict[bytes, tuple[int, int]] = {}
+    # Rows of one key have one fingerprint, and few others do.
+    for first in np.flatnonzero(np.diff(fingerprints[order]) == 0).tolist():
+        for number in order[first : first + 2]:
+            block = int(np.searchsorted(starts, number, "right")) - 1
+            place = block, int(number - starts[block])
+            key = b"".join(side[block].rows[place[1], part].tobytes() for part in side[block].key)
+            if known.setdefault(key, place) != place:
+                raise DuplicateKey(known[key], place)
 
 
 def _keys(blocks: Sequence[Block], seed: int) -> NDArray[np.uint64]:

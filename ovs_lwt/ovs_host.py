@@ -87,10 +87,10 @@ class OvsHost:
             for port in found
             if port.claim is not None and port.name not in self.errors
         }
-        marks = topology.tenants.mark[topology.endpoints.tenant[ports.endpoint]].tolist()
+        view = View(topology, host, tunnel, ports, self._nd_by_flow())
+        marks = topology.tenants.mark[view.guests.tenant].tolist()
         numbers = dict(zip(ports.port.tolist(), marks, strict=True))
         self._marks.want(found, {p.name: numbers[p.ofport] for p in found if p.name in self.guests})
-        view = View(topology, host, tunnel, ports, self._nd_by_flow())
         if self._view is None or not view.same(self._view):
             self._view = view
             self.session.desire(view, now)
@@ -132,12 +132,15 @@ class OvsHost:
         """Let the session do what is due."""
         self.session.tick(now)
 
-    def flush(self) -> None:
-        """Send what the session wants sent, and tell what it has to tell."""
+    def flush(self) -> bool:
+        """Send what the session wants sent, and tell what it has to tell; make the next piece of a
+        large load ready, and say whether there is one.
+        """
         if self.connection is not None:
             self._send(self.connection)
         while self.session.events:
             self._tell(self.session.events.pop(0))
+        return self.session.produce()
 
     def _send(self, connection: Connection) -> None:
         pending = self.session

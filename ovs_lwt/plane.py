@@ -52,8 +52,11 @@ class Plane(Protocol):
     def tick(self, now: float) -> None:
         """Do what is due: a retry, an audit."""
 
-    def flush(self) -> None:
-        """Send what there is to send, and log what there is to tell."""
+    def flush(self) -> bool | None:
+        """Send a piece of what there is to send, and log what there is to tell.
+
+        Returns True if there is more to send at once: then it is called again, after other hosts.
+        """
 
     def audit(self, now: float) -> None:
         """Compare what is installed with what is desired, soon; forget how that last came out."""

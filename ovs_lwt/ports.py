@@ -45,7 +45,7 @@ def resolve(
 
 def _endpoint(topology: Topology, host: int, claim: str) -> int:
     endpoint = topology.endpoint_index(claim)
-    at = int(topology.endpoints.vtep[endpoint])
+    at = int(topology.taken(np.array([endpoint])).vtep[0])
     if at != host:
         names = topology.vteps.name
         raise Refused(f"{claim} lives on {names[at]}, says the overlay, and this is {names[host]}")

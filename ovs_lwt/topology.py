@@ -1,15 +1,18 @@
-"""The whole overlay in numpy columns, and what changed between two of them.
+"""The whole overlay in numpy columns, cut into slices of whole tenants.
 
 Nothing here is a Python object per endpoint: a million endpoints are a handful of arrays. Rows
 refer to each other by index, so an index means something within one `Topology` only; what is
-compared across two of them is compared by VNI, MAC, address and name.
+compared across two of them is compared by VNI, MAC, address and name. A change makes a new
+topology, which shares with the old one all slices that it does not concern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +21,40 @@ from numpy.typing import NDArray
 from ovs_lwt.mistakes import Refused, listing, suggestion
 from ovs_lwt.model import Plane, Tenant, Underlay, Vtep
 from ovs_lwt.names import default_datapath_id, endpoint_id
+from ovs_lwt.slices import (
+    EMPTY,
+    U8,
+    U32,
+    U64,
+    Addresses4,
+    Addresses6,
+    EndpointColumns,
+    Flags,
+    Indices,
+    Slice,
+    cut,
+    joined,
+    ordered,
+    stacked,
+)
 
-U8 = NDArray[np.uint8]
-U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
+__all__ = [
+    "U8",
+    "U32",
+    "U64",
+    "Addresses4",
+    "Addresses6",
+    "EndpointColumns",
+    "Flags",
+    "TenantColumns",
+    "Topology",
+    "VtepColumns",
+]
+
+_Columns = TypeVar("_Columns", "VtepColumns", "TenantColumns")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class VtepColumns:
     """V hosts, ascending by name.
 
@@ -67,11 +96,20 @@ class VtepColumns:
             return str(IPv4Address(int(self.ipv4[index])))
         return str(IPv6Address(self.ipv6[index].tobytes()))
 
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Name -> index."""
+        return {name: index for index, name in enumerate(self.name)}
+
+    def taken(self, rows: Indices) -> VtepColumns:
+        """Return these rows, in this order."""
+        return _taken(self, rows)
+
     def __len__(self) -> int:
         return len(self.name)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class TenantColumns:
     """T tenants, ascending by VNI. `label` is the MPLS label, 0 where VXLAN carries the tenant."""
 
@@ -99,62 +137,36 @@ class TenantColumns:
             label=np.array([tenant.effective_label for tenant in every], np.uint32),
         )
 
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Name -> index."""
+        return {name: index for index, name in enumerate(self.name)}
+
+    def taken(self, rows: Indices) -> TenantColumns:
+        """Return these rows, in this order."""
+        return _taken(self, rows)
+
+    def span(self, low: int, high: int) -> TenantColumns:
+        """Return the rows from `low` up to `high`, without copying columns."""
+        return TenantColumns(
+            **{column.name: getattr(self, column.name)[low:high] for column in fields(self)}
+        )
+
     def __len__(self) -> int:
         return len(self.name)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EndpointColumns:
-    """E endpoints, ascending by (tenant, mac).
-
-    `tenant` and `vtep` are indices; `mac` is the 48-bit number; `spoofing` is True where the
-    port may send from any address; `name` is the name within the tenant.
-    """
-
-    tenant: U32
-    mac: U64
-    vtep: U32
-    spoofing: Flags
-    name: pa.StringArray
-
-    def __len__(self) -> int:
-        return len(self.mac)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Addresses4:
-    """IPv4 addresses of endpoints, ascending by (endpoint, ip); `ip` in host byte order."""
-
-    endpoint: U32
-    ip: U32
-    prefix: U8
-
-    def __len__(self) -> int:
-        return len(self.endpoint)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Addresses6:
-    """IPv6 addresses of endpoints, ascending by (endpoint, ip); `ip` is ``[A, 16]`` bytes."""
-
-    endpoint: U32
-    ip: U8
-    prefix: U8
-
-    def __len__(self) -> int:
-        return len(self.endpoint)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Topology:
-    """One overlay at one moment. Compare two with `same` or `changed_tenants`, not ``==``."""
+    """One overlay at one moment. Compare two with `changes.same` or `changes.compare`, not ``==``.
+
+    slices: all tenants with their endpoints, in the order of `tenants`
+    """
 
     underlay: Underlay
     vteps: VtepColumns
     tenants: TenantColumns
-    endpoints: EndpointColumns
-    addresses4: Addresses4
-    addresses6: Addresses6
+    slices: tuple[Slice, ...]
 
     @classmethod
     def from_columns(
@@ -173,40 +185,13 @@ class Topology:
         """
         by_name = np.array(sorted(range(len(vteps)), key=vteps.name.__getitem__), dtype=np.int64)
         by_vni = np.argsort(tenants.vni, kind="stable")
-        tenant = _inverse(by_vni)[endpoints.tenant]
-        order = _endpoint_order(tenant, endpoints.mac)
-        place = _inverse(order)
-        topology = cls(
-            underlay,
-            VtepColumns(
-                name=tuple(vteps.name[index] for index in by_name),
-                family=vteps.family[by_name],
-                ipv4=vteps.ipv4[by_name],
-                ipv6=vteps.ipv6[by_name],
-                external=vteps.external[by_name],
-                datapath_id=vteps.datapath_id[by_name],
-                plane=tuple(vteps.plane[index] for index in by_name),
-            ),
-            TenantColumns(
-                name=tuple(tenants.name[index] for index in by_vni),
-                vni=tenants.vni[by_vni],
-                mark=tenants.mark[by_vni],
-                flood_unknown=tenants.flood_unknown[by_vni],
-                answer_neighbours=tenants.answer_neighbours[by_vni],
-                label=tenants.label[by_vni],
-            ),
-            EndpointColumns(
-                tenant=tenant[order],
-                mac=endpoints.mac[order],
-                vtep=_inverse(by_name)[endpoints.vtep[order]],
-                spoofing=endpoints.spoofing[order],
-                name=endpoints.name.take(pa.array(order)),
-            ),
-            _sorted4(addresses4, place, order),
-            _sorted6(addresses6, place),
+        sorted_endpoints = replace(
+            endpoints,
+            tenant=_inverse(by_vni)[endpoints.tenant],
+            vtep=_inverse(by_name)[endpoints.vtep],
         )
-        _seal(topology)
-        return topology
+        whole = Slice(len(tenants), sorted_endpoints, addresses4, addresses6)
+        return cls(underlay, vteps.taken(by_name), tenants.taken(by_vni), cut(ordered(whole)))
 
     def on_plane(self, plane: Plane) -> Topology:
         """Return the same overlay with all hosts on `plane`; raise `Refused` if they cannot be."""
@@ -220,52 +205,134 @@ class Topology:
         planes = (plane,) * len(self.vteps)
         return replace(self, vteps=replace(self.vteps, plane=planes))
 
+    # All endpoints in one row of columns: what needs them all at once reads these.
+
+    @cached_property
+    def whole(self) -> Slice:
+        """All slices as one."""
+        return joined(self.slices)
+
+    @property
+    def endpoints(self) -> EndpointColumns:
+        """All endpoints."""
+        return self.whole.endpoints
+
+    @property
+    def addresses4(self) -> Addresses4:
+        """All IPv4 addresses."""
+        return self.whole.addresses4
+
+    @property
+    def addresses6(self) -> Addresses6:
+        """All IPv6 addresses."""
+        return self.whole.addresses6
+
+    # Where a slice stands among all tenants and endpoints.
+
+    @cached_property
+    def tenant_edges(self) -> Indices:
+        """intp[S + 1]: the first tenant of every slice, and how many there are."""
+        return np.cumsum([0, *(part.tenants for part in self.slices)])
+
+    @cached_property
+    def endpoint_edges(self) -> Indices:
+        """intp[S + 1]: the first endpoint of every slice, and how many there are."""
+        return np.cumsum([0, *(len(part) for part in self.slices)])
+
+    def slice_of_tenant(self, index: int) -> int:
+        """Return the number of the slice that holds the tenant at `index`."""
+        return int(np.searchsorted(self.tenant_edges, index, "right")) - 1
+
+    # Single things, by name and by index.
+
     def vtep_index(self, name: str) -> int:
         """Return the index of the VTEP called `name`; raise `Refused` if there is none."""
-        return _index(self.vteps.name, name, "host")
+        return _index(self.vteps.index, name, "host")
 
     def tenant_index(self, name: str) -> int:
         """Return the index of the tenant called `name`; raise `Refused` if there is none."""
-        return _index(self.tenants.name, name, "tenant")
+        return _index(self.tenants.index, name, "tenant")
+
+    def taken(self, endpoints: Indices) -> EndpointColumns:
+        """Return the rows of these endpoints (ascending), without a look at any other slice."""
+        where = np.searchsorted(self.endpoint_edges, endpoints, "right") - 1
+        found = [EMPTY.endpoints]
+        for number in np.unique(where).tolist():
+            rows = endpoints[where == number] - self.endpoint_edges[number]
+            columns = self.slices[number].endpoints.taken(rows)
+            shift = np.uint32(self.tenant_edges[number])
+            found.append(replace(columns, tenant=columns.tenant + shift))
+        return stacked(found)
 
     def endpoint_id(self, index: int) -> str:
         """Return ``TENANT/NAME`` of the endpoint at `index`."""
-        tenant = self.tenants.name[int(self.endpoints.tenant[index])]
-        return endpoint_id(tenant, str(self.endpoints.name[index]))
+        row = self.taken(np.array([index]))
+        return endpoint_id(self.tenants.name[int(row.tenant[0])], str(row.name[0]))
 
     def endpoint_index(self, identity: str) -> int:
         """Return the index of the endpoint ``TENANT/NAME``; raise `Refused` if there is none."""
-        tenant_name, slash, name = identity.partition("/")
-        if not slash or not name:
-            raise Refused(f"'{identity}' is not an endpoint: write it TENANT/NAME, like blue/web1")
-        span = self.tenant_span(self.tenant_index(tenant_name))
-        names = self.endpoints.name[span.start : span.stop]
-        found = names.index(name).as_py() if len(names) else -1
-        if found < 0:
-            known = names.to_pylist()
+        found = self.find(identity)
+        if found is None:
+            tenant, _, name = identity.partition("/")
+            known = self._names(self.tenant_span(self.tenant_index(tenant))).to_pylist()
             raise Refused(
-                f"tenant '{tenant_name}' has no endpoint '{name}'{suggestion(name, known)};"
+                f"tenant '{tenant}' has no endpoint '{name}'{suggestion(name, known)};"
                 f" it has: {listing(known)}"
             )
-        return span.start + int(found)
+        return found
+
+    def find(self, identity: str) -> int | None:
+        """Return the index of the endpoint ``TENANT/NAME``, None if its tenant has none of that
+        name; raise `Refused` if there is no such tenant.
+        """
+        tenant, slash, name = identity.partition("/")
+        if not slash or not name:
+            raise Refused(f"'{identity}' is not an endpoint: write it TENANT/NAME, like blue/web1")
+        span = self.tenant_span(self.tenant_index(tenant))
+        found = self._names(span).index(name).as_py() if span else -1
+        return span.start + int(found) if found >= 0 else None
+
+    def _names(self, span: range) -> pa.StringArray:
+        """The names of one tenant's endpoints."""
+        number = int(np.searchsorted(self.endpoint_edges, span.start, "right")) - 1
+        first = int(self.endpoint_edges[number])
+        if not span:
+            return EMPTY.endpoints.name
+        return self.slices[number].endpoints.name[span.start - first : span.stop - first]
 
     def tenant_span(self, index: int) -> range:
         """Return the indices of all endpoints of the tenant at `index`: one unbroken range."""
+        number = self.slice_of_tenant(index)
+        within = index - int(self.tenant_edges[number])
         low, high = np.searchsorted(
             # Of the column's own type, or the whole column is converted first.
-            self.endpoints.tenant,
-            np.array([index, index + 1], np.uint32),
+            self.slices[number].endpoints.tenant,
+            np.array([within, within + 1], np.uint32),
         )
-        return range(int(low), int(high))
+        first = int(self.endpoint_edges[number])
+        return range(first + int(low), first + int(high))
 
 
-def _index(names: tuple[str, ...], name: str, what: str) -> int:
+def _index(names: Mapping[str, int], name: str, what: str) -> int:
     try:
-        return names.index(name)
-    except ValueError:
+        return names[name]
+    except KeyError:
         raise Refused(
             f"the overlay has no {what} '{name}'{suggestion(name, names)}; it has: {listing(names)}"
         ) from None
+
+
+def _taken(columns: _Columns, rows: Indices) -> _Columns:
+    """The rows of columns that are arrays or tuples."""
+    taken: dict[str, Any] = {}
+    for column in fields(columns):
+        values = getattr(columns, column.name)
+        if isinstance(values, tuple):
+            taken[column.name] = tuple(values[row] for row in rows.tolist())
+        else:
+            taken[column.name] = values[rows]
+            taken[column.name].setflags(write=False)
+    return type(columns)(**taken)
 
 
 def _inverse(order: NDArray[np.int64]) -> U32:
@@ -273,37 +340,3 @@ def _inverse(order: NDArray[np.int64]) -> U32:
     place = np.empty(len(order), np.uint32)
     place[order] = np.arange(len(order), dtype=np.uint32)
     return place
-
-
-def _endpoint_order(tenant: U32, mac: U64) -> NDArray[np.int64]:
-    if len(tenant) == 0 or int(tenant.max()) < 1 << 16:
-        return np.argsort((tenant.astype(np.uint64) << np.uint64(48)) | mac)
-    return np.lexsort((mac, tenant))
-
-
-def _sorted4(addresses: Addresses4, place: U32, order: NDArray[np.int64]) -> Addresses4:
-    count = len(addresses)
-    if count == len(order) and (addresses.endpoint == np.arange(count, dtype=np.uint32)).all():
-        # One address each, the usual case: they go where their endpoints go.
-        endpoint = np.arange(count, dtype=np.uint32)
-    else:
-        endpoint = place[addresses.endpoint]
-        order = np.argsort((endpoint.astype(np.uint64) << np.uint64(32)) | addresses.ip)
-        endpoint = endpoint[order]
-    return Addresses4(endpoint, addresses.ip[order], addresses.prefix[order])
-
-
-def _sorted6(addresses: Addresses6, place: U32) -> Addresses6:
-    endpoint = place[addresses.endpoint]
-    words = np.ascontiguousarray(addresses.ip).view(">u8").reshape(-1, 2)
-    order = np.lexsort((words[:, 1], words[:, 0], endpoint))
-    return Addresses6(endpoint[order], addresses.ip[order], addresses.prefix[order])
-
-
-def _seal(topology: Topology) -> None:
-    for part in fields(topology)[1:]:
-        columns = getattr(topology, part.name)
-        for column in fields(columns):
-            array = getattr(columns, column.name)
-            if isinstance(array, np.ndarray):
-                array.setflags(write=False)

@@ -6,15 +6,16 @@ has, and what the switch can do. It is all that a backend compiles.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ovs_lwt.slices import EndpointColumns, Indices, Seen
 from ovs_lwt.topology import U32, Flags, Topology
 
-Indices = NDArray[np.intp]
+__all__ = ["FloodLists", "Indices", "LocalPorts", "View"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +80,21 @@ class View:
         )
 
     @cached_property
+    def seen(self) -> tuple[Seen | None, ...]:
+        """What this host sees of every slice; None where no tenant is here."""
+        return tuple(part.seen_from(self.host) for part in self.topology.slices)
+
+    @cached_property
+    def guests(self) -> EndpointColumns:
+        """The endpoints behind `ports`, row by row."""
+        return self.topology.taken(self.ports.endpoint.astype(np.intp))
+
+    @cached_property
     def here(self) -> Flags:
         """bool[T]: the tenants with an endpoint on this host."""
         here = np.zeros(len(self.topology.tenants), np.bool_)
-        endpoints = self.topology.endpoints
-        here[endpoints.tenant[endpoints.vtep == self.host]] = True
+        for first, seen in self._seen_slices:
+            here[first : first + len(seen.here)] = seen.here
         return here
 
     @cached_property
@@ -91,30 +102,37 @@ class View:
         """(tenant, VTEP) for every tenant here and every remote host of it, ascending, each pair
         once.
         """
-        endpoints, hosts = self.topology.endpoints, len(self.topology.vteps)
-        wanted = self.here[endpoints.tenant] & (endpoints.vtep != self.host)
-        pairs = np.unique(
-            endpoints.tenant[wanted].astype(np.int64) * hosts + endpoints.vtep[wanted]
-        )
-        tenant, vtep = np.divmod(pairs, max(hosts, 1))
-        return tenant, vtep
+        tenants, vteps = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+        for first, seen in self._seen_slices:
+            tenants.append(seen.tenant.astype(np.intp) + first)
+            vteps.append(seen.vtep.astype(np.intp))
+        return np.concatenate(tenants), np.concatenate(vteps)
 
     @cached_property
     def peers(self) -> Indices:
         """Indices of the remote VTEPs that share a tenant with this host, ascending."""
-        return np.unique(self.spans[1])
+        peers = np.zeros(len(self.topology.vteps), np.bool_)
+        for _, seen in self._seen_slices:
+            peers[seen.peers] = True
+        return np.flatnonzero(peers)
 
     @cached_property
     def flood_lists(self) -> FloodLists:
         """The flood lists of the tenants here."""
-        tenant, vtep = self.spans
         owner = np.arange(len(self.topology.tenants))
-        members: dict[int, Indices] = {}
-        seen: dict[bytes, int] = {}
-        here = np.flatnonzero(self.here)
-        edges = np.searchsorted(tenant, [here, here + 1])
-        for index, low, high in zip(here.tolist(), *edges.tolist(), strict=True):
-            owner[index] = seen.setdefault(vtep[low:high].tobytes(), index)
-            if owner[index] == index:
-                members[index] = vtep[low:high]
+        owners: dict[bytes, int] = {}
+        for first, seen in self._seen_slices:
+            chosen = [owners.setdefault(vteps, first + at) for vteps, at in seen.lists]
+            owner[first + np.flatnonzero(seen.here)] = np.array(chosen)[seen.chosen]
+        members = {
+            index: np.frombuffer(vteps, np.uint32).astype(np.intp)
+            for vteps, index in owners.items()
+        }
         return FloodLists(owner, members)
+
+    @property
+    def _seen_slices(self) -> Iterator[tuple[int, Seen]]:
+        """(first tenant, what is seen) of the slices with tenants here."""
+        for first, seen in zip(self.topology.tenant_edges.tolist(), self.seen, strict=False):
+            if seen is not None:
+                yield first, seen

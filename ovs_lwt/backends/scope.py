@@ -1,40 +1,94 @@
-"""A view, or some of its tenants: what every plane selects its rows from.
+"""Some tenants of a view, or some of their endpoints: what every plane selects its rows from.
 
-A scope narrows the rows to some tenants, so that a change costs what it touches. Nothing here loops
-over endpoints.
+A scope narrows the rows, so that a change costs what it touches. It lies within one slice of the
+overlay, or takes the whole as one; tenants and endpoints are numbered from the slice's own first.
+Nothing here loops over endpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from ovs_lwt.slices import Slice
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import U32, U64, Flags
+from ovs_lwt.topology import U32, EndpointColumns, Flags, TenantColumns
 from ovs_lwt.view import Indices, View
 
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """A view, and the tenants (bool[T], by index) whose rows are wanted."""
+    """A slice of a view, and whose rows are wanted of it.
+
+    first_tenant, first_endpoint: where the slice begins in the overlay
+    wanted: bool[T], the tenants whose own rows are wanted; endpoints_wanted: bool[E], the endpoints
+    whose rows are
+    """
 
     view: View
+    part: Slice
+    first_tenant: int
+    first_endpoint: int
     wanted: Flags
+    endpoints_wanted: Flags
 
     @classmethod
     def everything(cls, view: View) -> Scope:
-        """All that the host needs."""
-        return cls(view, view.here)
+        """All that the host needs, as one."""
+        return cls._whole(view, view.here)
 
     @classmethod
     def of(cls, view: View, vnis: Iterable[int]) -> Scope:
         """Only these tenants; those that are not in the view have no rows."""
-        return cls(
-            view, view.here & np.isin(view.topology.tenants.vni, np.fromiter(vnis, np.uint32))
-        )
+        vni = view.topology.tenants.vni
+        return cls._whole(view, view.here & np.isin(vni, np.fromiter(vnis, np.uint32)))
+
+    @classmethod
+    def of_tenant(cls, view: View, vni: int) -> Scope:
+        """Only this tenant, within its slice; no rows if it is not in the view."""
+        found = int(np.searchsorted(view.topology.tenants.vni, vni))
+        number = min(view.topology.slice_of_tenant(found), len(view.topology.slices) - 1)
+        low, high = view.topology.tenant_edges[number : number + 2].tolist()
+        wanted = view.here[low:high] & (view.topology.tenants.vni[low:high] == vni)
+        part = view.topology.slices[number]
+        return cls._in_slice(view, number, wanted, wanted[part.endpoints.tenant])
+
+    @classmethod
+    def slices(cls, view: View) -> Iterator[Scope]:
+        """All that the host needs, slice by slice; slices that it needs nothing of are left out."""
+        for number, seen in enumerate(view.seen):
+            if seen is not None:
+                tenant = view.topology.slices[number].endpoints.tenant
+                yield cls._in_slice(view, number, seen.here, seen.here[tenant])
+
+    @classmethod
+    def narrowed(cls, view: View, tenants: Flags, endpoints: Flags) -> Iterator[Scope]:
+        """Of these tenants (bool[T]) and endpoints (bool[E]) what the host needs, by slices."""
+        topology = view.topology
+        for number, seen in enumerate(view.seen):
+            low, high = topology.tenant_edges[number : number + 2].tolist()
+            first, last = topology.endpoint_edges[number : number + 2].tolist()
+            if seen is not None and (tenants[low:high].any() or endpoints[first:last].any()):
+                here = seen.here[topology.slices[number].endpoints.tenant]
+                yield cls._in_slice(
+                    view, number, seen.here & tenants[low:high], here & endpoints[first:last]
+                )
+
+    @classmethod
+    def _in_slice(cls, view: View, number: int, wanted: Flags, endpoints: Flags) -> Scope:
+        topology = view.topology
+        first_tenant = int(topology.tenant_edges[number])
+        first_endpoint = int(topology.endpoint_edges[number])
+        part = topology.slices[number]
+        return cls(view, part, first_tenant, first_endpoint, wanted, endpoints)
+
+    @classmethod
+    def _whole(cls, view: View, wanted: Flags) -> Scope:
+        part = view.topology.whole
+        return cls(view, part, 0, 0, wanted, wanted[part.endpoints.tenant])
 
     @cached_property
     def tenants(self) -> Indices:
@@ -42,60 +96,62 @@ class Scope:
         return np.flatnonzero(self.wanted)
 
     @cached_property
+    def tenant_columns(self) -> TenantColumns:
+        """The slice's tenants."""
+        first = self.first_tenant
+        return self.view.topology.tenants.span(first, first + self.part.tenants)
+
+    @property
     def vni(self) -> U32:
         """uint32[T], by tenant index."""
-        return self.view.topology.tenants.vni
+        return self.tenant_columns.vni
+
+    @property
+    def endpoints(self) -> EndpointColumns:
+        """The slice's endpoints."""
+        return self.part.endpoints
 
     @cached_property
     def remote(self) -> Indices:
-        """Their endpoints on other hosts."""
-        endpoints = self.view.topology.endpoints
-        return np.flatnonzero(self.wanted[endpoints.tenant] & (endpoints.vtep != self.view.host))
+        """The endpoints wanted that live on other hosts."""
+        return np.flatnonzero(self.endpoints_wanted & (self.endpoints.vtep != self.view.host))
 
     @cached_property
     def ports(self) -> Indices:
-        """Their ports on this host, as indices into the view's ports."""
-        return np.flatnonzero(
-            self.wanted[self.view.topology.endpoints.tenant[self.view.ports.endpoint]]
-        )
+        """The ports here of the endpoints wanted, as indices into the view's ports."""
+        low, high = self._ports
+        return low + np.flatnonzero(self.endpoints_wanted[self.endpoint_of(np.arange(low, high))])
+
+    @cached_property
+    def tenant_ports(self) -> Indices:
+        """All ports here of the tenants wanted, as indices into the view's ports."""
+        low, high = self._ports
+        owner = self.endpoints.tenant[self.endpoint_of(np.arange(low, high))]
+        return low + np.flatnonzero(self.wanted[owner])
+
+    def endpoint_of(self, ports: Indices) -> Indices:
+        """Return the endpoints behind these of the view's ports."""
+        return self.view.ports.endpoint[ports].astype(np.intp) - self.first_endpoint
+
+    @cached_property
+    def _ports(self) -> tuple[int, int]:
+        """The first of the view's ports in this slice, and the first behind it."""
+        edges = np.array([0, len(self.part)]) + self.first_endpoint
+        low, high = np.searchsorted(self.view.ports.endpoint, edges)
+        return int(low), int(high)
 
     @cached_property
     def owned4(self) -> tuple[Indices, U32]:
-        """Their IPv4 addresses: (endpoint, address), ascending by endpoint."""
-        addresses = self.view.topology.addresses4
-        wanted = self.wanted[self.view.topology.endpoints.tenant[addresses.endpoint]]
+        """The IPv4 addresses of the endpoints wanted: (endpoint, address), ascending."""
+        addresses = self.part.addresses4
+        wanted = self.endpoints_wanted[addresses.endpoint]
         return addresses.endpoint[wanted].astype(np.intp), addresses.ip[wanted]
 
     @cached_property
     def owned6(self) -> tuple[Indices, Bytes]:
-        """Their IPv6 addresses: (endpoint, address), ascending by endpoint.
-
-        An endpoint with an IPv6 address has its link-local one too, unless another of its tenant
-        lists that one.
+        """The IPv6 addresses of the endpoints wanted, link-local ones included: (endpoint,
+        address), ascending by endpoint. See `Slice.owned6`.
         """
-        topology = self.view.topology
-        addresses = topology.addresses6
-        wanted = self.wanted[topology.endpoints.tenant[addresses.endpoint]]
-        listed, ip = addresses.endpoint[wanted].astype(np.intp), addresses.ip[wanted]
-        dual = np.unique(listed)
-        owner = np.concatenate([listed, dual])
-        every = np.concatenate([ip, link_local(topology.endpoints.mac[dual])])
-        key = np.concatenate(
-            [topology.endpoints.tenant[owner].astype(">u4").view(np.uint8).reshape(-1, 4), every],
-            axis=1,
-        )
-        _, first = np.unique(np.ascontiguousarray(key).view("V20").ravel(), return_index=True)
-        first = first[np.argsort(owner[first], kind="stable")]
-        return owner[first], every[first]
-
-
-def link_local(mac: U64) -> Bytes:
-    """The link-local addresses that follow from these MACs (RFC 4291, appendix A): uint8[n, 16]."""
-    octets = mac.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
-    address = np.zeros((len(mac), 16), np.uint8)
-    address[:, 0:2] = 0xFE, 0x80
-    address[:, 8:11] = octets[:, 0:3]
-    address[:, 8] ^= 0x02
-    address[:, 11:13] = 0xFF, 0xFE
-    address[:, 13:16] = octets[:, 3:6]
-    return address
+        owner, address = self.part.owned6
+        wanted = self.endpoints_wanted[owner]
+        return owner[wanted].astype(np.intp), address[wanted]

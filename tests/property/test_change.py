@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ovs_lwt.backends.openflow import change, encode, program, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
-from ovs_lwt.backends.openflow.transaction import Transaction, between
+from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.delta import Block
 from ovs_lwt.ports import resolve
 from ovs_lwt.sources.overlay_file import from_dict
@@ -19,31 +19,20 @@ from tests.strategies import overlays
 from tests.support.fake_switch import BUNDLE_CONTROL, MULTIPART_REQUEST, FakeSwitch, messages_in
 from tests.support.line import Line
 from tests.support.overlays import TUNNEL, claims
+from tests.support.transactions import taken, unnumbered
 
 NOTHING = program.Program((), {})
 
 
 def realise(switch: FakeSwitch, transaction: Transaction) -> None:
     """Have the switch do it, and see that it does not complain."""
-    transaction.number(0x1000)
-    stream = encode.bundle_control("OPEN", BUNDLE, 1)
-    stream += b"".join(map(bytes, transaction.messages()))
+    stream = encode.bundle_control("OPEN", BUNDLE, 1) + b"".join(taken(transaction))
     answers = switch.take(stream + encode.bundle_control("COMMIT", BUNDLE, 2))
     assert [message[1] for message in messages_in(answers)] == [BUNDLE_CONTROL] * 2
 
 
-def unnumbered(transaction: Transaction) -> list[bytes]:
-    transaction.number(0)
-    rows = []
-    for step in transaction.steps:
-        for place in wire.XIDS:
-            step.rows[:, place : place + 4] = 0
-        rows += [row.tobytes() for row in step.rows]
-    return sorted(rows)
-
-
 def full_difference(old: program.Program, new: program.Program) -> Transaction:
-    return between(old.blocks, old.groups, new)
+    return Transaction(old.blocks, old.groups, new)
 
 
 @given(st.data(), changes())
@@ -60,10 +49,14 @@ def test_incremental_change_equals_full_recompute(
         realise(step_by_step, full_difference(NOTHING, full_old))
         realise(at_once, full_difference(NOTHING, full_new))
 
-        incremental = change.transaction(old, new)
-        realise(step_by_step, incremental)
+        realise(step_by_step, change.transaction(old, new))
         assert step_by_step.state == at_once.state
-        assert unnumbered(incremental) == unnumbered(full_difference(full_old, full_new))
+        incremental, full = change.transaction(old, new), full_difference(full_old, full_new)
+        assert unnumbered(incremental) == unnumbered(full)
+        assert (incremental.counts.changes, incremental.growth) == (
+            full.counts.changes,
+            full.growth,
+        )
 
 
 @given(st.data(), changes())
@@ -120,11 +113,9 @@ def _ports(view: View) -> list[tuple[int, tuple[int, ...]]]:
 
 def vnis(transaction: Transaction) -> Iterable[int]:
     """Whose flows are written, by their cookies."""
-    for step in transaction.steps:
-        for row in step.rows:
-            message = row.tobytes()
-            if message[wire.INNER + 1] == 14 and message[wire.INNER + 25] == 0:
-                yield int.from_bytes(message[wire.ADD_COOKIE], "big") & 0xFFFFFF
+    for message in taken(transaction):
+        if message[wire.INNER + 1] == 14 and message[wire.INNER + 25] == 0:
+            yield int.from_bytes(message[wire.ADD_COOKIE], "big") & 0xFFFFFF
 
 
 @given(changes(4))
@@ -141,6 +132,6 @@ def test_what_is_installed_is_found_whole_in_either_layout(
     request = encode.flow_stats_request(7)
     bodies = [m[wire.MULTIPART_BODY :] for m in messages_in(line.switch.take(request))]
     listed: list[Block] = wire.flow_stats_blocks(bodies)
-    assert unnumbered(between(listed, held.groups, NOTHING)) == unnumbered(
-        between(held.blocks, held.groups, NOTHING)
+    assert unnumbered(Transaction(listed, held.groups, NOTHING)) == unnumbered(
+        full_difference(held, NOTHING)
     )

@@ -15,6 +15,7 @@ from ovs_lwt.view import View
 from tests.property.hosts import Overlay
 from tests.strategies import overlays
 from tests.support.overlays import view
+from tests.support.transactions import taken
 
 BUM, FORWARD = 7, 6
 
@@ -69,7 +70,7 @@ def test_a_host_that_joins_a_shared_list_changes_one_group_and_no_other_tenant(
     changed = [group for group in before if before[group] != after[group]]
     assert changed == [SHARED_LIST + min(vnis)]
 
-    written = [row.tobytes() for step in change.transaction(old, new).steps for row in step.rows]
+    written = taken(change.transaction(old, new))
     groups = [message[16:] for message in written if message[17] == 15]
     # One group is modified (command 1): the list.
     assert [struct.unpack_from("!HBxI", group, 8) for group in groups] == [(1, 0, changed[0])]

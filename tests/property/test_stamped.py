@@ -16,12 +16,13 @@ from ovs_lwt.backends.openflow import encode, framework, program, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, pipeline
 from ovs_lwt.backends.openflow.program import FlowBlock, Program
 from ovs_lwt.backends.openflow.rows import SHARED_LIST
-from ovs_lwt.backends.openflow.transaction import between
+from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from tests.property.hosts import Overlay, views
 from tests.strategies import overlays
+from tests.support.transactions import taken
 
 ORDER_OF_TABLES = {number: place for place, (number, _) in enumerate(pipeline().tables)}
 
@@ -95,10 +96,9 @@ def test_stamped_rows_are_what_the_library_encodes(host: tuple[Overlay, View]) -
 def test_stamped_groups_are_what_the_library_encodes(host: tuple[Overlay, View]) -> None:
     view = host[1]
     groups = program.full(view).groups
-    messages = between([], {}, Program((), groups)).steps
-    for (group, _), step in zip(groups.items(), messages, strict=True):
+    messages = taken(Transaction([], {}, Program((), groups)))
+    for (group, _), stamped in zip(groups.items(), messages, strict=True):
         buckets = buckets_in_words(view, group)
-        stamped = step.rows.tobytes()
         xid = int.from_bytes(stamped[4:8], "big")
         message = encode.group_mod("ADD", group, buckets)
         assert stamped == encode.in_bundle(message, BUNDLE, xid)

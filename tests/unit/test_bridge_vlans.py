@@ -59,7 +59,7 @@ def many_tenants() -> View:
     mac = np.full(MANY, 0x020000000001, np.uint64)
     endpoints = EndpointColumns(number, mac, 0 * number, flags, pa.array(["a"] * MANY))
     none = few.topology.addresses4.endpoint[:0]
-    topology = Topology(
+    topology = Topology.from_columns(
         few.topology.underlay,
         few.topology.vteps,
         tenants,

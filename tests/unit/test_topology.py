@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
@@ -90,8 +91,8 @@ def columns(topology: Topology) -> list[Any]:
         topology.addresses4,
         topology.addresses6,
     ):
-        for field in part.__slots__:
-            value = getattr(part, field)
+        for field in fields(part):
+            value = getattr(part, field.name)
             if isinstance(value, np.ndarray):
                 every.append((str(value.dtype), value.shape, value.tobytes()))
             else:

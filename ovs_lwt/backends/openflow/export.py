@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from itertools import chain
 from typing import TextIO
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from ovs_lwt.backends import words
 from ovs_lwt.backends.openflow import program
 from ovs_lwt.backends.openflow.pipeline import pipeline
+from ovs_lwt.backends.openflow.rows import tenant_rows
 from ovs_lwt.backends.openflow.slots import KINDS
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.stencil import Column, Columns
@@ -28,7 +30,7 @@ _PORTS = frozenset({"port", "tunnel"})
 def write_flows(view: View, names: Names, out: TextIO) -> None:
     """Print every flow, table by table, the reason for each before it."""
     found: dict[int, list[tuple[str, pa.StringArray]]] = {}
-    for rows in program.flow_rows(Scope.everything(view)):
+    for rows in chain(program.shared_rows(view), tenant_rows(Scope.everything(view))):
         template = pipeline().flows[rows.entry]
         if rows.count:
             columns = {**rows.columns, "cookie": template.cookies(rows.columns)}
@@ -45,7 +47,7 @@ def write_flows(view: View, names: Names, out: TextIO) -> None:
 def write_groups(view: View, names: Names, out: TextIO) -> None:
     """Print every group, one a line."""
     out.write("# groups\n")
-    for buckets in program.group_buckets(Scope.everything(view)):
+    for buckets in program.group_buckets(view, [Scope.everything(view)]):
         template = pipeline().groups[buckets.entry]
         head = template.heading(buckets.group)
         each = _fill("bucket=actions=" + template.bucket, buckets.count, buckets.columns, names)

@@ -59,10 +59,11 @@ def _mac(view: View, vni: int, target: str) -> str | None:
     """The MAC of the tenant's endpoint that has this address."""
     tenants = _known.setdefault(view, {})
     if vni not in tenants:
-        owner, octets = Scope.of(view, [vni]).owned6
+        scope = Scope.of_tenant(view, vni)
+        owner, octets = scope.owned6
         addresses = np.ascontiguousarray(octets).view("S16").ravel()
         order = np.argsort(addresses)
-        tenants[vni] = addresses[order], view.topology.endpoints.mac[owner[order]]
+        tenants[vni] = addresses[order], scope.endpoints.mac[owner[order]]
     addresses, macs = tenants[vni]
     wanted = IPv6Address(target).packed
     found = macs[np.searchsorted(addresses, wanted) : np.searchsorted(addresses, wanted, "right")]

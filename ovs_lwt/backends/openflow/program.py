@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ovs_lwt.backends.openflow import encode, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
@@ -34,52 +35,77 @@ class FlowBlock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The flows of one scope, or those that are no tenant's: stamped when they are asked for."""
+
+    rows: Callable[[], Iterable[Rows]]
+
+    def flows(self) -> list[FlowBlock]:
+        """Stamp them: one block for each entry that has rows."""
+        return [_stamp(found) for found in self.rows() if found.count]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Flows and groups of a host, or of some of its tenants.
+    """Flows and groups of a host, or of a part of it.
 
     groups: group id -> type and buckets as OpenFlow 1.4 encodes them (see wire.GROUP_MOD_BODY)
     """
 
-    flows: tuple[FlowBlock, ...]
+    parts: tuple[Part, ...]
     groups: Mapping[int, bytes]
+
+    @property
+    def flows(self) -> Iterator[FlowBlock]:
+        """All flows, stamped anew each time."""
+        for part in self.parts:
+            yield from part.flows()
+
+    @property
+    def flow_count(self) -> int:
+        """How many flows these are."""
+        return sum(map(len, self.blocks))
 
     @property
     def blocks(self) -> list[Block]:
         """The flows as blocks to compare."""
         return [flow.block for flow in self.flows]
 
-    @property
-    def flow_count(self) -> int:
-        """How many flows these are."""
-        return sum(len(flow.block) for flow in self.flows)
-
 
 def full(view: View) -> Program:
     """Everything the host needs."""
-    return part(Scope.everything(view))
+    scopes = list(Scope.slices(view))
+    return Program((shared(view), *map(of, scopes)), groups(group_buckets(view, scopes)))
 
 
-def part(scope: Scope) -> Program:
-    """What the tenants in the scope need, and all that is no tenant's: flows, lists of VTEPs."""
-    return Program(
-        tuple(_stamp(found) for found in flow_rows(scope) if found.count),
-        {found.group: _group(found) for found in group_buckets(scope)},
-    )
+def of(scope: Scope) -> Part:
+    """The flows of the tenants and endpoints in the scope."""
+    return Part(partial(rows.tenant_rows, scope))
 
 
-def flow_rows(scope: Scope) -> Iterator[Rows]:
-    """The rows of every flow."""
+def shared(view: View) -> Part:
+    """The flows that are no tenant's."""
+    return Part(partial(shared_rows, view))
+
+
+def groups(every: Iterable[Buckets]) -> dict[int, bytes]:
+    """Encode these groups."""
+    return {found.group: _group(found) for found in every}
+
+
+def shared_rows(view: View) -> Iterator[Rows]:
+    """The rows of the flows that are no tenant's."""
     constants = (
         id_ for id_, flow in pipeline().flows.items() if set(flow.entry.slots) <= {"tunnel"}
     )
-    yield from rows.shared_rows(scope.view, constants)
-    yield from rows.tenant_rows(scope)
+    return rows.shared_rows(view, constants)
 
 
-def group_buckets(scope: Scope) -> Iterable[Buckets]:
-    """The buckets of every group."""
-    yield from rows.local_floods(scope)
-    yield from rows.remote_floods(scope.view)
+def group_buckets(view: View, scopes: Iterable[Scope]) -> Iterator[Buckets]:
+    """The buckets of every group: the guests of the tenants in scope, and the lists of VTEPs."""
+    for scope in scopes:
+        yield from rows.local_floods(scope)
+    yield from rows.remote_floods(view, view.flood_lists.members)
 
 
 def _stamp(found: Rows) -> FlowBlock:

@@ -72,19 +72,20 @@ def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
 
 def local_floods(scope: Scope) -> Iterator[Buckets]:
     """The tenants' own groups: the ports of their guests here."""
-    ports, tenants = scope.view.ports, scope.view.topology.tenants
-    tenant = scope.view.topology.endpoints.tenant[ports.endpoint[scope.ports]]
-    edges = np.searchsorted(tenant, [scope.tenants, scope.tenants + 1])
+    tenants, port = scope.tenant_columns, scope.view.ports.port[scope.tenant_ports]
+    tenant = scope.endpoints.tenant[scope.endpoint_of(scope.tenant_ports)]
+    edges = np.searchsorted(tenant, np.array([scope.tenants, scope.tenants + 1], np.uint32))
     for index, low, high in zip(scope.tenants.tolist(), *edges.tolist(), strict=True):
-        columns = {"mark": tenants.mark[[index]], "port": ports.port[scope.ports[low:high]]}
+        columns = {"mark": tenants.mark[[index]], "port": port[low:high]}
         yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
 
 
-def remote_floods(view: View) -> Iterator[Buckets]:
-    """The lists of VTEPs, each once."""
+def remote_floods(view: View, owners: Iterable[int]) -> Iterator[Buckets]:
+    """The lists of VTEPs of these owners (see FloodLists), each once."""
     vteps, tunnel = view.topology.vteps, _tunnel(view)
     six = vteps.family[view.host] == 6
-    for owner, members in view.flood_lists.members.items():
+    for owner in owners:
+        members = view.flood_lists.members[owner]
         group = SHARED_LIST + int(view.topology.tenants.vni[owner])
         if six:
             yield Buckets(
@@ -107,7 +108,7 @@ def _tunnel(view: View) -> dict[str, Column]:
 
 
 def _classify(scope: Scope) -> Iterator[Rows]:
-    tenants, vni = scope.view.topology.tenants, scope.vni[scope.tenants]
+    tenants, vni = scope.tenant_columns, scope.vni[scope.tenants]
     yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | _tunnel(scope.view))
     renamed = scope.tenants[tenants.mark[scope.tenants] != vni]
     yield Rows(
@@ -121,37 +122,38 @@ def _classify(scope: Scope) -> Iterator[Rows]:
 
 
 def _security(scope: Scope) -> Iterator[Rows]:
-    endpoints, ports = scope.view.topology.endpoints, scope.view.ports
-    trusted = endpoints.spoofing[ports.endpoint[scope.ports]]
+    if not len(scope.ports):
+        return
+    trusted = scope.endpoints.spoofing[scope.endpoint_of(scope.ports)]
     yield _port_rows(scope, "trusted", scope.ports[trusted])
     held = scope.ports[~trusted]
     has4, has6 = _has_address(scope, scope.owned4[0]), _has_address(scope, scope.owned6[0])
-    four, six = has4[ports.endpoint[held]], has6[ports.endpoint[held]]
+    owner = scope.endpoint_of(held)
+    four, six = has4[owner], has6[owner]
     yield _port_rows(scope, "mac_only", held[~four & ~six])
     for entry in ("arp_probe", "dhcp"):
         yield _port_rows(scope, entry, held[four])
     for entry in ("duplicate_detection", "router_solicitation", "listener_report"):
         yield _port_rows(scope, entry, held[six])
     yield _port_rows(scope, "other_protocols", held[four | six])
-    port, ip = _join(ports.endpoint[held], *scope.owned4)
+    port, ip = _join(owner, *scope.owned4)
     for entry in ("arp", "ipv4"):
         yield _port_rows(scope, entry, held[port], ip=ip)
-    port, ip6 = _join(ports.endpoint[held], *scope.owned6)
+    port, ip6 = _join(owner, *scope.owned6)
     for entry in ("solicitation", "solicitation_bare", "ipv6"):
         yield _port_rows(scope, entry, held[port], ip6=ip6)
     # Every address of an endpoint with every address: what it advertises, and what it sends from.
-    pair, target = _join(ports.endpoint[held[port]], *scope.owned6)
+    pair, target = _join(owner[port], *scope.owned6)
     for entry in ("advertisement", "advertisement_bare"):
         yield _port_rows(scope, entry, held[port[pair]], ip6=ip6[pair], target=target)
 
 
 def _respond(scope: Scope) -> Iterator[Rows]:
-    topology, ports = scope.view.topology, scope.view.ports
-    answers = topology.tenants.answer_neighbours[topology.endpoints.tenant]
-    asking = scope.ports[answers[ports.endpoint[scope.ports]]]
-    port, ip = _join(ports.endpoint[asking], *scope.owned4)
+    answers = scope.tenant_columns.answer_neighbours[scope.endpoints.tenant]
+    asking = scope.ports[answers[scope.endpoint_of(scope.ports)]]
+    port, ip = _join(scope.endpoint_of(asking), *scope.owned4)
     yield Rows("respond.announce", len(port), _port_columns(scope, asking[port]) | {"ip": ip})
-    port, ip6 = _join(ports.endpoint[asking], *scope.owned6)
+    port, ip6 = _join(scope.endpoint_of(asking), *scope.owned6)
     yield Rows("respond.announce6", len(port), _port_columns(scope, asking[port]) | {"ip6": ip6})
     owner, ip = scope.owned4
     known = answers[owner]
@@ -167,9 +169,9 @@ def _respond(scope: Scope) -> Iterator[Rows]:
 def _forward(scope: Scope) -> Iterator[Rows]:
     topology = scope.view.topology
     columns = _port_columns(scope, scope.ports)
-    mark = topology.tenants.mark[topology.endpoints.tenant[scope.view.ports.endpoint[scope.ports]]]
+    mark = scope.tenant_columns.mark[scope.endpoints.tenant[scope.endpoint_of(scope.ports)]]
     yield Rows("forward.local_endpoint", len(scope.ports), columns | {"mark": mark})
-    vtep = topology.endpoints.vtep[scope.remote]
+    vtep = scope.endpoints.vtep[scope.remote]
     columns = _endpoint_columns(scope, scope.remote) | _tunnel(scope.view)
     if topology.vteps.family[scope.view.host] == 6:
         yield Rows(
@@ -179,7 +181,7 @@ def _forward(scope: Scope) -> Iterator[Rows]:
         yield Rows(
             "forward.remote_endpoint", len(vtep), columns | {"vtep": topology.vteps.ipv4[vtep]}
         )
-    flooded = scope.tenants[topology.tenants.flood_unknown[scope.tenants]]
+    flooded = scope.tenants[scope.tenant_columns.flood_unknown[scope.tenants]]
     yield Rows("forward.unknown_unicast", len(flooded), {"vni": scope.vni[flooded]})
 
 
@@ -190,20 +192,17 @@ def _bum(scope: Scope) -> Iterator[Rows]:
     yield Rows(
         "bum.from_guest",
         len(vni),
-        local | {"remote_flood": remote_flood_of(scope.view)[scope.tenants]},
+        local | {"remote_flood": remote_flood_of(scope.view)[scope.first_tenant + scope.tenants]},
     )
 
 
 def _endpoint_columns(scope: Scope, endpoint: Indices) -> dict[str, Column]:
-    endpoints = scope.view.topology.endpoints
+    endpoints = scope.endpoints
     return {"vni": scope.vni[endpoints.tenant[endpoint]], "mac": endpoints.mac[endpoint]}
 
 
 def _port_columns(scope: Scope, port: Indices) -> dict[str, Column]:
-    ports = scope.view.ports
-    return _endpoint_columns(scope, ports.endpoint[port].astype(np.intp)) | {
-        "port": ports.port[port]
-    }
+    return _endpoint_columns(scope, scope.endpoint_of(port)) | {"port": scope.view.ports.port[port]}
 
 
 def _port_rows(scope: Scope, entry: str, port: Indices, **more: Column) -> Rows:
@@ -211,12 +210,12 @@ def _port_rows(scope: Scope, entry: str, port: Indices, **more: Column) -> Rows:
 
 
 def _has_address(scope: Scope, owner: Indices) -> Flags:
-    has = np.zeros(len(scope.view.topology.endpoints), np.bool_)
+    has = np.zeros(len(scope.part), np.bool_)
     has[owner] = True
     return has
 
 
-def _join(endpoint: U32, owner: Indices, address: NDArray[_T]) -> tuple[Indices, NDArray[_T]]:
+def _join(endpoint: Indices, owner: Indices, address: NDArray[_T]) -> tuple[Indices, NDArray[_T]]:
     """Every address of these endpoints: (index into `endpoint`, address). owner: ascending, the
     address's endpoint.
     """

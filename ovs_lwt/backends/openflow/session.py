@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
-from ovs_lwt.backends.openflow.transaction import Counts, Transaction, between
+from ovs_lwt.backends.openflow.transaction import Counts, Transaction
 from ovs_lwt.backends.outcome import AUDIT, AUDIT_SHARE, RETRY_FIRST, RETRY_LAST, Synced
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.view import View
@@ -37,6 +37,9 @@ _FLOW, _GROUP_DESC = 1, 7
 
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
+
+PIECE = 1 << 19
+"""Bytes, about, that are made ready to be sent at a time."""
 
 _XID_FIRST, _XID_END = 0x40000000, 0x7FFFFFFF
 
@@ -100,7 +103,8 @@ class Session:
     _desired: View | None = None
     _target: View | None = None
     _reading: _Reading | None = None
-    _transaction: Transaction = field(default_factory=Transaction)
+    _transaction: Transaction | None = None
+    _complete: bool = True
     _errors: list[str] = field(default_factory=list)
     _waits_for: int = 0
     _began: float = 0.0
@@ -141,6 +145,9 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Let time pass: audit, retry, give up."""
+        if not self._complete:
+            # The switch has been asked nothing yet that it could answer.
+            self._deadline = now + PATIENCE
         if now < self._deadline:
             return
         if self.state in (State.IN_SYNC, State.REFUSED):
@@ -204,9 +211,8 @@ class Session:
         def transaction() -> Transaction:
             flows = wire.flow_stats_blocks(reading.flows)
             self.flow_count, self.group_count = sum(map(len, flows)), len(reading.groups)
-            return between(
-                flows, reading.groups, program.full(view), keep_foreign=self.keep_foreign
-            )
+            desired = program.full(view)
+            return Transaction(flows, reading.groups, desired, keep_foreign=self.keep_foreign)
 
         self._plan(view, transaction, now)
 
@@ -224,17 +230,41 @@ class Session:
         except Refused as refused:
             self._refuse((str(refused),), now)
             return
-        if not len(self._transaction):
-            self._agree(now)
+        piece = self._piece(self._transaction)
+        if not piece:
+            self._agree(self._transaction, now)
             return
-        self.state, self._errors = State.LOADING, []
+        self.state, self._errors, self._complete = State.LOADING, [], False
+        self._waits_for = 0
         self.outbox.append(encode.bundle_control("OPEN", BUNDLE, self._xid()))
-        first = self._xid(len(self._transaction))
-        self._transaction.number(first)
-        self.outbox.extend(self._transaction.messages())
-        self._waits_for = self._xid()
-        self.outbox.append(encode.barrier_request(self._waits_for))
+        self.outbox.extend(piece)
+        if sum(map(len, piece)) < PIECE:
+            self.produce()
         self._deadline = now + PATIENCE
+
+    def produce(self) -> bool:
+        """Put the next piece of what is being loaded into the outbox; say whether there was one.
+
+        Whoever sends asks for it once the last piece is on its way, so that pieces are made while
+        others are sent, and are not in memory all at once.
+        """
+        if self._complete or self._transaction is None:
+            return False
+        # Once the switch has refused one message, it would refuse the bundle.
+        piece = [] if self._errors else self._piece(self._transaction)
+        self.outbox.extend(piece)
+        if not piece:
+            self._complete, self._waits_for = True, self._xid()
+            self.outbox.append(encode.barrier_request(self._waits_for))
+        return True
+
+    def _piece(self, transaction: Transaction) -> list[memoryview]:
+        piece: list[memoryview] = []
+        size = 0
+        while size < PIECE and (messages := transaction.take(self._xid)) is not None:
+            piece.append(messages)
+            size += len(messages)
+        return piece
 
     def _loaded(self, now: float) -> None:
         if self._errors:
@@ -246,24 +276,24 @@ class Session:
         self._deadline = now + PATIENCE
 
     def _committed(self, now: float) -> None:
+        assert self._transaction is not None, "a commit is answered while it is under way"
         if self._transaction.foreign:
             self.events.append(ForeignRemoved(tuple(self._transaction.foreign)))
-        self._agree(now)
+        self._agree(self._transaction, now)
 
-    def _agree(self, now: float) -> None:
+    def _agree(self, done: Transaction, now: float) -> None:
         self.state, self.installed, self._retry = State.IN_SYNC, self._target, RETRY_FIRST
-        flows, groups = self._transaction.growth
+        flows, groups = done.growth
         self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
-        spent = now - self._began
-        self.events.append(Synced(self._transaction.counts, spent, self._audit))
-        self._transaction, self._audit = Transaction(), False
+        self.events.append(Synced(done.counts, now - self._began, self._audit))
+        self._transaction, self._complete, self._audit = None, True, False
         self._deadline = self._next_audit
         if self._desired is not self.installed:
             self._load_change(now)
 
     def _error(self, message: bytes, xid: int, now: float) -> None:
         reason = faults.text(message)
-        about = self._transaction.describe(xid)
+        about = self._transaction.describe(xid) if self._transaction else None
         if about is not None:
             self._errors.append(f"{about}: {reason}")
         elif self.state in (State.LOADING, State.COMMITTING) and xid == self._waits_for:
@@ -286,12 +316,13 @@ class Session:
         self.events.append(SwitchRefused(reasons, self._retry))
         self._deadline = now + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)
-        self._transaction = Transaction()
+        self._transaction, self._complete = None, True
 
     def _forget(self) -> None:
         self.outbox.clear()
         self.close = False
-        self._reading, self._transaction, self._errors = None, Transaction(), []
+        self._reading, self._transaction, self._errors = None, None, []
+        self._complete = True
         self.installed, self._audit = None, False
         self._deadline = float("inf")
 

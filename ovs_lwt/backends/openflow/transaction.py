@@ -9,17 +9,18 @@ an error reply names its flow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends.openflow import encode, listing, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, COOKIE_OURS, COOKIE_OURS_MASK
-from ovs_lwt.backends.openflow.program import FlowBlock, Program
+from ovs_lwt.backends.openflow.program import Part, Program
 from ovs_lwt.backends.openflow.rows import SHARED_LIST
-from ovs_lwt.delta import Block, Indices, difference
+from ovs_lwt.delta import Block, Indices, Installed
 from ovs_lwt.stencil import Bytes, big_endian
 
 _COOKIE = 0  # the first part of a flow's value, in both layouts
@@ -58,99 +59,121 @@ class _Step:
     describe: Callable[[int], str]
 
 
-@dataclass(slots=True, eq=False)
-class Transaction:
-    """The messages of one bundle, without its opening and its commit.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """Messages that went out: their transaction ids, and what they do."""
 
-    foreign: flows and groups that are not ours and go, in ovs-ofctl syntax
-    growth: how many flows and groups there are more than before
+    xids: range
+    describe: Callable[[int], str]
+
+
+class Transaction:
+    """What leads from installed to desired: the messages of one bundle, made as they are sent.
+
+    They are not kept: a million flows are never in memory at once.
+
+    counts, growth (how many flows and groups there are more than before) and foreign (flows and
+    groups that are not ours and go, in ovs-ofctl syntax) are complete once all is taken.
     """
 
-    steps: list[_Step] = field(default_factory=list)
-    counts: Counts = Counts()
-    foreign: list[str] = field(default_factory=list)
-    growth: tuple[int, int] = (0, 0)
-    _first_xid: int = 0
+    def __init__(
+        self,
+        installed: Sequence[Block],
+        installed_groups: Mapping[int, bytes],
+        desired: Program,
+        *,
+        keep_foreign: bool = False,
+    ) -> None:
+        """keep_foreign: leave flows alone whose cookie is not ours, and groups whose number is not.
 
-    def __len__(self) -> int:
-        return sum(len(step.rows) for step in self.steps)
+        Raises Refused for a group that no message can hold.
+        """
+        self.counts, self.growth = Counts(), (0, 0)
+        self.foreign: list[str] = []
+        self._keep_foreign = keep_foreign
+        self._sent: list[_Sent] = []
+        self._steps = chain(
+            self._written_groups(installed_groups, desired.groups),
+            self._flows(installed, desired.parts),
+            self._deleted_groups(installed_groups, desired.groups),
+        )
 
-    def number(self, first_xid: int) -> None:
-        """Give every message its transaction id, counting up from `first_xid`."""
-        self._first_xid = first_xid
-        for step in self.steps:
-            xids = big_endian(np.arange(first_xid, first_xid + len(step.rows)), 4)
-            for place in wire.XIDS:
-                step.rows[:, place : place + 4] = xids
-            first_xid += len(step.rows)
+    def take(self, number: Callable[[int], int]) -> memoryview | None:
+        """Return the next messages to send; None: that was all.
 
-    def messages(self) -> Iterator[memoryview]:
-        """The bytes to send, in order."""
-        for step in self.steps:
-            yield step.rows.reshape(-1).data
+        number: gives the first of so many transaction ids in a row
+        """
+        step = next(self._steps, None)
+        if step is None:
+            return None
+        first = number(len(step.rows))
+        xids = big_endian(np.arange(first, first + len(step.rows)), 4)
+        for place in wire.XIDS:
+            step.rows[:, place : place + 4] = xids
+        self._sent.append(_Sent(range(first, first + len(step.rows)), step.describe))
+        return step.rows.reshape(-1).data
 
     def describe(self, xid: int) -> str | None:
-        """What the message with this transaction id was about; None if it is none of these."""
-        row = xid - self._first_xid
-        for step in self.steps:
-            if 0 <= row < len(step.rows):
-                return step.describe(row)
-            row -= len(step.rows)
+        """Say what the message with this transaction id was about; None if it is none of these."""
+        for sent in self._sent:
+            if xid in sent.xids:
+                return sent.describe(xid - sent.xids.start)
         return None
 
+    def _written_groups(
+        self, installed: Mapping[int, bytes], desired: Mapping[int, bytes]
+    ) -> Iterator[_Step]:
+        fresh = [id_ for id_, body in desired.items() if installed.get(id_) != body]
+        self._count(groups_written=len(fresh))
+        for id_ in fresh:
+            yield _group_step(desired[id_], "MODIFY" if id_ in installed else "ADD", id_)
 
-def between(
-    installed: Sequence[Block],
-    installed_groups: Mapping[int, bytes],
-    desired: Program,
-    *,
-    keep_foreign: bool = False,
-) -> Transaction:
-    """The transaction that leads from what is installed to what is desired; without steps if they
-    are the same.
+    def _flows(self, installed: Sequence[Block], desired: Sequence[Part]) -> Iterator[_Step]:
+        there = Installed(installed)
+        count = 0
+        for part in desired:
+            flows = part.flows()
+            count += sum(len(each.block) for each in flows)
+            differing = there.differing([each.block for each in flows])
+            for number, (each, rows) in enumerate(zip(flows, differing, strict=True)):
+                if len(rows):
+                    self._count(flows_written=len(rows))
+                    # All of them, as on a cold start: no copy.
+                    whole = len(rows) == len(each.block)
+                    messages = each.block.rows if whole else each.block.rows[rows]
+                    yield _Step(messages, partial(_line, part, number, rows))
+        for block, orphans in zip(installed, there.orphans(), strict=True):
+            ours = _ours(block.rows[orphans][:, block.value[_COOKIE]])
+            rows = orphans[ours] if self._keep_foreign else orphans
+            if len(rows):
+                self._count(flows_deleted=len(rows))
+                yield _delete_step(block, rows)
+            if not self._keep_foreign:
+                foreign = orphans[~ours].tolist()
+                self.foreign += [listing.flow_line(block, row) for row in foreign]
+        self._count(unchanged=there.same)
+        self.growth = (count - sum(map(len, installed)), self.growth[1])
 
-    keep_foreign: leave flows alone whose cookie is not ours, and groups whose number is not
-    """
-    delta = difference(desired.blocks, installed)
-    doomed = [
-        rows[_ours(block.rows[rows][:, block.value[_COOKIE]])] if keep_foreign else rows
-        for block, rows in zip(installed, delta.delete, strict=True)
-    ]
-    stale = [
-        id_
-        for id_ in installed_groups
-        if id_ not in desired.groups and not (keep_foreign and not _our_group(id_))
-    ]
-    fresh = [id_ for id_, body in desired.groups.items() if installed_groups.get(id_) != body]
-    steps = [
-        _group_step(desired.groups[id_], "MODIFY" if id_ in installed_groups else "ADD", id_)
-        for id_ in fresh
-    ]
-    for flows, rows in zip(desired.flows, delta.write, strict=True):
-        if len(rows):
-            # All of them, as on a cold start: no copy.
-            messages = flows.block.rows if len(rows) == len(flows.block) else flows.block.rows[rows]
-            steps.append(_Step(messages, partial(_line, flows, rows)))
-    for block, rows in zip(installed, doomed, strict=True):
-        if len(rows):
-            steps.append(_delete_step(block, rows))
-    steps += [_group_step(installed_groups[id_], "DELETE", id_) for id_ in stale]
-    counts = Counts(
-        sum(map(len, delta.write)), sum(map(len, doomed)), len(fresh), len(stale), delta.same
-    )
-    foreign = [f"group_id={id_}" for id_ in stale if not _our_group(id_)]
-    for block, rows in zip(installed, doomed, strict=True):
-        others = rows[~_ours(block.rows[rows][:, block.value[_COOKIE]])]
-        foreign += [listing.flow_line(block, int(row)) for row in others]
-    growth = (
-        desired.flow_count - sum(map(len, installed)),
-        len(desired.groups) - len(installed_groups),
-    )
-    return Transaction(steps, counts, foreign, growth)
+    def _deleted_groups(
+        self, installed: Mapping[int, bytes], desired: Mapping[int, bytes]
+    ) -> Iterator[_Step]:
+        stale = [id_ for id_ in installed if id_ not in desired]
+        if self._keep_foreign:
+            stale = [id_ for id_ in stale if _our_group(id_)]
+        self._count(groups_deleted=len(stale))
+        # Before those of the flows, as they stand in the switch's own lists.
+        self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not _our_group(id_)]
+        self.growth = (self.growth[0], len(desired) - len(installed))
+        for id_ in stale:
+            yield _group_step(installed[id_], "DELETE", id_)
+
+    def _count(self, **more: int) -> None:
+        added = {name: getattr(self.counts, name) + number for name, number in more.items()}
+        self.counts = replace(self.counts, **added)
 
 
-def _line(flows: FlowBlock, rows: Indices, row: int) -> str:
-    return flows.line(int(rows[row]))
+def _line(part: Part, number: int, rows: Indices, row: int) -> str:
+    return part.flows()[number].line(int(rows[row]))
 
 
 def _ours(cookies: Bytes) -> NDArray[np.bool_]:

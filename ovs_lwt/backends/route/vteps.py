@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ovs_lwt.backends.scope import link_local
+from ovs_lwt.slices import link_local
 from ovs_lwt.stencil import Bytes
 from ovs_lwt.topology import U64, VtepColumns
 

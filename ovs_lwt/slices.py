@@ -1,0 +1,365 @@
+"""Slices: some tenants of an overlay with all their endpoints, in numpy columns.
+
+An overlay is a row of slices, each of about `SIZE` endpoints. A slice is never written to: a change
+makes a new one in place of the old, and all others stay the same objects. So who keeps something
+about a slice (how a host sees it, which flows it makes) knows by ``is`` that it still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+SIZE = 8192
+"""Endpoints in a slice, about: few enough to be cheap to replace, enough for numpy to be quick."""
+
+_TENANTS = 1 << 15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndpointColumns:
+    """E endpoints, ascending by (tenant, mac).
+
+    `tenant` and `vtep` are indices; `mac` is the 48-bit number; `spoofing` is True where the
+    port may send from any address; `name` is the name within the tenant.
+    """
+
+    tenant: U32
+    mac: U64
+    vtep: U32
+    spoofing: Flags
+    name: pa.StringArray
+
+    def __len__(self) -> int:
+        return len(self.mac)
+
+    def taken(self, rows: Indices) -> EndpointColumns:
+        """Return these rows, in this order."""
+        return EndpointColumns(
+            self.tenant[rows],
+            self.mac[rows],
+            self.vtep[rows],
+            self.spoofing[rows],
+            self.name.take(pa.array(rows)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addresses4:
+    """IPv4 addresses of endpoints, ascending by (endpoint, ip); `ip` in host byte order."""
+
+    endpoint: U32
+    ip: U32
+    prefix: U8
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addresses6:
+    """IPv6 addresses of endpoints, ascending by (endpoint, ip); `ip` is ``[A, 16]`` bytes."""
+
+    endpoint: U32
+    ip: U8
+    prefix: U8
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+_Columns = TypeVar("_Columns", EndpointColumns, Addresses4, Addresses6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one host needs to know of a slice before it looks at single endpoints.
+
+    here: bool[T], the tenants with an endpoint on it; tenant, vtep: every remote host of those,
+    ascending, each pair once; peers: those hosts; lists: the distinct flood lists (VTEP indices,
+    uint32, as bytes), each with the first tenant that has it; chosen: which of them each tenant
+    here has
+    """
+
+    here: Flags
+    tenant: U32
+    vtep: U32
+    peers: U32
+    lists: tuple[tuple[bytes, int], ...]
+    chosen: Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """`tenants` tenants with their endpoints; both are numbered from the slice's own first."""
+
+    tenants: int
+    endpoints: EndpointColumns
+    addresses4: Addresses4
+    addresses6: Addresses6
+    _seen: dict[int, Seen | None] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.endpoints)
+
+    @cached_property
+    def keys(self) -> U64:
+        """uint64[E], ascending: tenant and MAC of every endpoint in one number.
+
+        Only for slices of fewer than 2**16 tenants.
+        """
+        return (self.endpoints.tenant.astype(np.uint64) << np.uint64(48)) | self.endpoints.mac
+
+    @cached_property
+    def spans(self) -> tuple[U32, U32]:
+        """(tenant, VTEP), ascending: which tenant has endpoints where, each pair once."""
+        pairs = np.unique(
+            (self.endpoints.tenant.astype(np.uint64) << np.uint64(32)) | self.endpoints.vtep
+        )
+        return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
+
+    @cached_property
+    def owned6(self) -> tuple[U32, U8]:
+        """The IPv6 addresses that endpoints answer for: (endpoint, address), ascending.
+
+        An endpoint with an IPv6 address has its link-local one too, unless another of its tenant
+        lists that one.
+        """
+        listed, ip = self.addresses6.endpoint, self.addresses6.ip
+        if not len(listed):
+            return listed, ip
+        dual = np.unique(listed)
+        owner = np.concatenate([listed, dual])
+        every = np.concatenate([ip, link_local(self.endpoints.mac[dual])])
+        tenant = self.endpoints.tenant[owner].astype(">u4").view(np.uint8).reshape(-1, 4)
+        key = np.ascontiguousarray(np.concatenate([tenant, every], axis=1)).view("V20").ravel()
+        _, first = np.unique(key, return_index=True)
+        first = first[np.argsort(owner[first], kind="stable")]
+        return owner[first], every[first]
+
+    def seen_from(self, host: int) -> Seen | None:
+        """Return what the VTEP `host` (an index) needs to know; None if no tenant is there."""
+        if host not in self._seen:
+            self._seen[host] = _seen_from(self, host)
+        return self._seen[host]
+
+
+def link_local(mac: U64) -> U8:
+    """The link-local addresses that follow from these MACs (RFC 4291, appendix A): uint8[n, 16]."""
+    octets = mac.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
+    address = np.zeros((len(mac), 16), np.uint8)
+    address[:, 0:2] = 0xFE, 0x80
+    address[:, 8:11] = octets[:, 0:3]
+    address[:, 8] ^= 0x02
+    address[:, 11:13] = 0xFF, 0xFE
+    address[:, 13:16] = octets[:, 3:6]
+    return address
+
+
+EMPTY = Slice(
+    0,
+    EndpointColumns(
+        np.empty(0, np.uint32),
+        np.empty(0, np.uint64),
+        np.empty(0, np.uint32),
+        np.empty(0, np.bool_),
+        pa.array([], pa.string()),
+    ),
+    Addresses4(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint8)),
+    Addresses6(np.empty(0, np.uint32), np.empty((0, 16), np.uint8), np.empty(0, np.uint8)),
+)
+"""No tenant, and no endpoint."""
+
+
+def cut(whole: Slice) -> tuple[Slice, ...]:
+    """Cut into slices of about `SIZE` endpoints, between tenants; columns are not copied."""
+    starts = np.searchsorted(whole.endpoints.tenant, np.arange(whole.tenants, dtype=np.uint32))
+    # Fewer than 2**16 tenants in each, however empty they are: see `Slice.keys`.
+    number = starts // SIZE + np.arange(whole.tenants) // _TENANTS
+    edges = np.flatnonzero(np.diff(number)) + 1
+    if not len(edges):
+        return (whole,)
+    lows, highs = [0, *edges.tolist()], [*edges.tolist(), whole.tenants]
+    return tuple(_part(whole, starts, low, high) for low, high in zip(lows, highs, strict=True))
+
+
+def joined(slices: Sequence[Slice]) -> Slice:
+    """Return one slice of all of them, tenants in the same order."""
+    if len(slices) <= 1:
+        return slices[0] if slices else EMPTY
+    endpoints, four, six = [], [], []
+    tenants = rows = 0
+    for each in slices:
+        endpoints.append(_shifted(each.endpoints, "tenant", tenants))
+        four.append(_shifted(each.addresses4, "endpoint", rows))
+        six.append(_shifted(each.addresses6, "endpoint", rows))
+        tenants, rows = tenants + each.tenants, rows + len(each)
+    return _sealed(Slice(tenants, stacked(endpoints), stacked(four), stacked(six)))
+
+
+def below(upper: Slice, lower: Slice) -> Slice:
+    """Return the rows of both, of the same tenants; no longer in order."""
+    endpoint = len(upper)
+    return Slice(
+        upper.tenants,
+        stacked([upper.endpoints, lower.endpoints]),
+        stacked([upper.addresses4, _shifted(lower.addresses4, "endpoint", endpoint)]),
+        stacked([upper.addresses6, _shifted(lower.addresses6, "endpoint", endpoint)]),
+    )
+
+
+def picked(whole: Slice, rows: Indices, first: int, tenants: int) -> Slice:
+    """Return these endpoints in order, of the `tenants` tenants that begin with `first`."""
+    some = ordered(whole, rows)
+    shifted = replace(some.endpoints, tenant=some.endpoints.tenant - np.uint32(first))
+    return replace(some, tenants=tenants, endpoints=shifted, _seen={})
+
+
+def ordered(whole: Slice, rows: Indices | None = None) -> Slice:
+    """Return the slice with its columns in the order that they promise.
+
+    rows: the endpoints to keep (None: all), in any order; those left out take their addresses along
+    """
+    tenant, mac = whole.endpoints.tenant, whole.endpoints.mac
+    if rows is None:
+        order = _endpoint_order(tenant, mac)
+    else:
+        order = rows[_endpoint_order(tenant[rows], mac[rows])]
+    return _sealed(
+        Slice(
+            whole.tenants,
+            whole.endpoints.taken(order),
+            _ordered4(whole.addresses4, order, len(whole)),
+            _ordered6(whole.addresses6, order, len(whole)),
+        )
+    )
+
+
+def _part(whole: Slice, starts: Indices, low: int, high: int) -> Slice:
+    """The tenants low..high (excluded) of a slice; starts: first endpoint of every tenant."""
+    first = int(starts[low])
+    last = int(starts[high]) if high < whole.tenants else len(whole)
+    every, four, six = whole.endpoints, whole.addresses4, whole.addresses6
+    four_low, four_high = _range(four.endpoint, first, last)
+    six_low, six_high = _range(six.endpoint, first, last)
+    return _sealed(
+        Slice(
+            high - low,
+            EndpointColumns(
+                every.tenant[first:last] - np.uint32(low),
+                every.mac[first:last],
+                every.vtep[first:last],
+                every.spoofing[first:last],
+                every.name[first:last],
+            ),
+            Addresses4(
+                four.endpoint[four_low:four_high] - np.uint32(first),
+                four.ip[four_low:four_high],
+                four.prefix[four_low:four_high],
+            ),
+            Addresses6(
+                six.endpoint[six_low:six_high] - np.uint32(first),
+                six.ip[six_low:six_high],
+                six.prefix[six_low:six_high],
+            ),
+        )
+    )
+
+
+def _range(ascending: U32, first: int, last: int) -> tuple[int, int]:
+    # Of the column's own type, or the whole column is converted first.
+    low, high = np.searchsorted(ascending, np.array([first, last], np.uint32))
+    return int(low), int(high)
+
+
+def stacked(parts: Sequence[_Columns]) -> _Columns:
+    """Return columns one below the other."""
+    columns: dict[str, Any] = {}
+    for column in fields(parts[0]):
+        arrays = [getattr(part, column.name) for part in parts]
+        join = np.concatenate if isinstance(arrays[0], np.ndarray) else pa.concat_arrays
+        columns[column.name] = join(arrays)
+    return type(parts[0])(**columns)
+
+
+def _shifted(columns: _Columns, index: str, by: int) -> _Columns:
+    """The same columns, the one called `index` counting from `by`."""
+    return replace(columns, **{index: getattr(columns, index) + np.uint32(by)})
+
+
+def _endpoint_order(tenant: U32, mac: U64) -> Indices:
+    if len(tenant) == 0 or int(tenant.max()) < 1 << 16:
+        return np.argsort((tenant.astype(np.uint64) << np.uint64(48)) | mac)
+    return np.lexsort((mac, tenant))
+
+
+def _ordered4(addresses: Addresses4, order: Indices, endpoints: int) -> Addresses4:
+    count = len(addresses)
+    if count == endpoints and (addresses.endpoint == np.arange(count, dtype=np.uint32)).all():
+        # One address each, the usual case: they go where their endpoints go.
+        endpoint, rows = np.arange(len(order), dtype=np.uint32), order
+    else:
+        endpoint, kept = _moved(addresses.endpoint, order, endpoints)
+        by_ip = np.argsort((endpoint.astype(np.uint64) << np.uint64(32)) | addresses.ip[kept])
+        endpoint, rows = endpoint[by_ip], kept[by_ip]
+    return Addresses4(endpoint, addresses.ip[rows], addresses.prefix[rows])
+
+
+def _ordered6(addresses: Addresses6, order: Indices, endpoints: int) -> Addresses6:
+    endpoint, kept = _moved(addresses.endpoint, order, endpoints)
+    words = np.ascontiguousarray(addresses.ip[kept]).view(">u8").reshape(-1, 2)
+    by_ip = np.lexsort((words[:, 1], words[:, 0], endpoint))
+    rows = kept[by_ip]
+    return Addresses6(endpoint[by_ip], addresses.ip[rows], addresses.prefix[rows])
+
+
+def _moved(owner: U32, order: Indices, endpoints: int) -> tuple[U32, Indices]:
+    """Where the owners of addresses have gone, and which addresses are left."""
+    place = np.full(endpoints, -1, np.int64)
+    place[order] = np.arange(len(order))
+    now = place[owner]
+    kept = np.flatnonzero(now >= 0)
+    return now[kept].astype(np.uint32), kept
+
+
+def _seen_from(part: Slice, host: int) -> Seen | None:
+    tenant, vtep = part.spans
+    here = np.zeros(part.tenants, np.bool_)
+    here[tenant[vtep == host]] = True
+    if not here.any():
+        return None
+    remote = here[tenant] & (vtep != host)
+    tenant, vtep = tenant[remote], vtep[remote]
+    local = np.flatnonzero(here)
+    edges = np.searchsorted(tenant, np.array([local, local + 1], np.uint32))
+    found: dict[bytes, int] = {}
+    first: list[int] = []
+    chosen = np.empty(len(local), np.intp)
+    for at, (index, low, high) in enumerate(zip(local.tolist(), *edges.tolist(), strict=True)):
+        chosen[at] = found.setdefault(vtep[low:high].tobytes(), len(found))
+        if chosen[at] == len(first):
+            first.append(index)
+    lists = tuple(zip(found, first, strict=True))
+    return Seen(here, tenant, vtep, np.unique(vtep), lists, chosen)
+
+
+def _sealed(part: Slice) -> Slice:
+    """The same slice, its arrays locked against writing."""
+    for columns in (part.endpoints, part.addresses4, part.addresses6):
+        for column in fields(columns):
+            array = getattr(columns, column.name)
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+    return part
