@@ -21,24 +21,20 @@ from ovs_lwt.topology import U32, U64, Flags, TenantColumns, Topology, VtepColum
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Differing:
-    """What of one topology is not so in another.
+    """What of one topology is not so in another, or may not be.
 
-    tenants: bool[T], those whose own row is not the same; endpoints: bool[E], those that are not
+    tenants: indices of those whose own row is not the same; endpoints: of those that are not; both
+    ascending
     """
 
     topology: Topology
-    tenants: Flags
-    endpoints: Flags
+    tenants: Indices
+    endpoints: Indices
 
-    def tenants_concerned(self) -> Flags:
-        """bool[T]: the tenants that differ themselves, or in one of their endpoints."""
-        concerned = self.tenants.copy()
-        firsts, edges = self.topology.tenant_edges, self.topology.endpoint_edges
-        for number, part in enumerate(self.topology.slices):
-            flags = self.endpoints[edges[number] : edges[number + 1]]
-            if flags.any():
-                concerned[firsts[number] + part.endpoints.tenant[flags].astype(np.intp)] = True
-        return concerned
+    def tenants_concerned(self) -> Indices:
+        """The tenants that differ themselves, or in one of their endpoints, ascending."""
+        owners = self.topology.taken(self.endpoints).tenant.astype(np.intp)
+        return np.union1d(self.tenants, owners)
 
 
 @lru_cache(maxsize=1)  # every host of an agent asks the same question
@@ -49,22 +45,21 @@ def compare(old: Topology, new: Topology) -> tuple[Differing, Differing]:
     name, address, `external` or plane of its VTEP. The underlay and datapath ids belong to no
     tenant and are not compared.
     """
-    sides = tuple(
-        Differing(
-            each, np.zeros(len(each.tenants), bool), np.zeros(int(each.endpoint_edges[-1]), bool)
-        )
-        for each in (old, new)
-    )
-    _compare_tenants(*sides)
+    tenants = _unlike_tenants(old.tenants, new.tenants)
+    found: tuple[list[Indices], list[Indices]] = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     hosts = None if _same_vteps(old.vteps, new.vteps) else _common_hosts(old.vteps, new.vteps)
     for run_old, run_new in _runs(old, new, shared=hosts is None):
         one, other = _run(old, run_old), _run(new, run_new)
-        for side, run, flags in zip(
-            sides, (run_old, run_new), _unlike(one, other, hosts), strict=True
-        ):
-            edges = side.topology.endpoint_edges
-            side.endpoints[edges[run.start] : edges[run.stop]] = flags
-    return sides[0], sides[1]
+        unlike = _made_from(one.part, other.part) if hosts is None else None
+        first_old = old.endpoint_edges[run_old.start]
+        first_new = new.endpoint_edges[run_new.start]
+        rows_old, rows_new = unlike or _unlike(one, other, hosts)
+        found[0].append(rows_old + first_old)
+        found[1].append(rows_new + first_new)
+    return (
+        Differing(old, tenants[0], np.concatenate(found[0])),
+        Differing(new, tenants[1], np.concatenate(found[1])),
+    )
 
 
 def changed_tenants(old: Topology, new: Topology) -> frozenset[int]:
@@ -85,11 +80,11 @@ def hosts_touched(old: Topology, new: Topology) -> frozenset[str] | None:
     touched = np.zeros(len(new.vteps), np.bool_)
     for side in compare(old, new):
         concerned, edges = side.tenants_concerned(), side.topology.tenant_edges
-        for number, part in enumerate(side.topology.slices):
-            flags = concerned[edges[number] : edges[number + 1]]
-            if flags.any():
-                tenant, vtep = part.spans
-                touched[vtep[flags[tenant]]] = True
+        where = np.searchsorted(edges, concerned, "right") - 1
+        for number in np.unique(where).tolist():
+            tenant, vtep = side.topology.slices[number].spans
+            some = np.isin(tenant, concerned[where == number] - edges[number])
+            touched[vtep[some]] = True
     return frozenset(new.vteps.name[index] for index in np.flatnonzero(touched).tolist())
 
 
@@ -106,19 +101,18 @@ def same(old: Topology, new: Topology) -> bool:
 # Tenants and hosts
 
 
-def _compare_tenants(old: Differing, new: Differing) -> None:
-    one, other = old.topology.tenants, new.topology.tenants
-    if one is other:
-        return
-    _, at_one, at_other = np.intersect1d(one.vni, other.vni, True, return_indices=True)
-    rows_one, rows_other = _tenant_rows(one), _tenant_rows(other)
-    equal = [
-        rows_one[a] == rows_other[b]
-        for a, b in zip(at_one.tolist(), at_other.tolist(), strict=True)
-    ]
-    for side, at in ((old, at_one), (new, at_other)):
-        side.tenants[:] = True
-        side.tenants[at[equal]] = False
+def _unlike_tenants(old: TenantColumns, new: TenantColumns) -> tuple[Indices, Indices]:
+    """The tenants of either whose row the other does not have."""
+    if old is new:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    _, at_old, at_new = np.intersect1d(old.vni, new.vni, True, return_indices=True)
+    rows_old, rows_new = _tenant_rows(old), _tenant_rows(new)
+    pairs = zip(at_old.tolist(), at_new.tolist(), strict=True)
+    equal = np.array([rows_old[a] == rows_new[b] for a, b in pairs], np.bool_)
+    return (
+        np.setdiff1d(np.arange(len(old)), at_old[equal], assume_unique=True),
+        np.setdiff1d(np.arange(len(new)), at_new[equal], assume_unique=True),
+    )
 
 
 def _tenant_rows(tenants: TenantColumns) -> list[tuple[Any, ...]]:
@@ -191,12 +185,20 @@ def _vnis(topology: Topology, number: int) -> U32:
     return topology.tenants.vni[low:high]
 
 
-def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Flags, Flags]:
+def _made_from(one: Slice, other: Slice) -> tuple[Indices, Indices] | None:
+    """The endpoints that the later of two slices was made with and without, if it says so."""
+    for later, earlier, turned in ((other, one, False), (one, other, True)):
+        if later.origin is not None and later.origin.slice() is earlier:
+            rows = later.origin.without, later.origin.new
+            return rows[::-1] if turned else rows
+    return None
+
+
+def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Indices, Indices]:
     """The endpoints of either that the other does not have just so."""
     key_one, key_other = _keys(one, other)
-    flags_one, flags_other = np.ones(len(key_one), bool), np.ones(len(key_other), bool)
     if not len(key_one) or not len(key_other):
-        return flags_one, flags_other
+        return np.arange(len(key_one)), np.arange(len(key_other))
     place = np.searchsorted(key_other, key_one)
     place[place == len(key_other)] = 0
     left = np.flatnonzero(key_other[place] == key_one)
@@ -210,8 +212,10 @@ def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Flag
     unlike |= np.asarray(names.to_numpy(zero_copy_only=False), bool)
     for relation_a, relation_b in zip(_addresses(one.part), _addresses(other.part), strict=True):
         unlike |= _unlike_addresses(relation_a, relation_b, left, right, len(a), len(b))
-    flags_one[left], flags_other[right] = unlike, unlike
-    return flags_one, flags_other
+    return (
+        np.setdiff1d(np.arange(len(a)), left[~unlike], assume_unique=True),
+        np.setdiff1d(np.arange(len(b)), right[~unlike], assume_unique=True),
+    )
 
 
 def _keys(one: _Run, other: _Run) -> tuple[U64, U64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface
+from weakref import ref
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from ovs_lwt import slices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
-from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Slice
+from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Origin, Slice
 from ovs_lwt.topology import U32, U64, Flags, Topology
 
 
@@ -93,7 +94,11 @@ def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) 
     edited = slices.ordered(slices.below(part, put), rows)
     if len(put):
         _check(topology, first, edited, put)
-    return edited
+    if len(edited.addresses6) or len(part.addresses6):
+        # One endpoint's addresses can change what another owns: see `Slice.owned6`.
+        return edited
+    new = np.searchsorted(edited.keys, np.sort(keys))
+    return replace(edited, origin=Origin(ref(part), np.flatnonzero(~keep), new))
 
 
 def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:

@@ -7,6 +7,7 @@ about a slice (how a host sees it, which flows it makes) knows by ``is`` that it
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -89,26 +90,39 @@ class Seen:
 
     here: bool[T], the tenants with an endpoint on it; tenant, vtep: every remote host of those,
     ascending, each pair once; peers: those hosts; lists: the distinct flood lists (VTEP indices,
-    uint32, as bytes), each with the first tenant that has it; chosen: which of them each tenant
-    here has
+    uint32, as bytes); first: the first tenant of each; chosen: which of them each tenant here has
     """
 
     here: Flags
     tenant: U32
     vtep: U32
     peers: U32
-    lists: tuple[tuple[bytes, int], ...]
+    lists: tuple[bytes, ...]
+    first: Indices
     chosen: Indices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Which slice another was made from, without which of its endpoints, and with which new."""
+
+    slice: weakref.ref[Slice]
+    without: Indices
+    new: Indices
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """`tenants` tenants with their endpoints; both are numbered from the slice's own first."""
+    """`tenants` tenants with their endpoints; both are numbered from the slice's own first.
+
+    origin: what it was made from, if it was by changing some endpoints
+    """
 
     tenants: int
     endpoints: EndpointColumns
     addresses4: Addresses4
     addresses6: Addresses6
+    origin: Origin | None = None
     _seen: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -125,9 +139,9 @@ class Slice:
     @cached_property
     def spans(self) -> tuple[U32, U32]:
         """(tenant, VTEP), ascending: which tenant has endpoints where, each pair once."""
-        pairs = np.unique(
-            (self.endpoints.tenant.astype(np.uint64) << np.uint64(32)) | self.endpoints.vtep
-        )
+        pairs = (self.endpoints.tenant.astype(np.uint64) << np.uint64(32)) | self.endpoints.vtep
+        pairs.sort()
+        pairs = pairs[np.append(True, np.diff(pairs) != 0)[: len(pairs)]]
         return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
 
     @cached_property
@@ -344,15 +358,16 @@ def _seen_from(part: Slice, host: int) -> Seen | None:
     tenant, vtep = tenant[remote], vtep[remote]
     local = np.flatnonzero(here)
     edges = np.searchsorted(tenant, np.array([local, local + 1], np.uint32))
-    found: dict[bytes, int] = {}
-    first: list[int] = []
-    chosen = np.empty(len(local), np.intp)
-    for at, (index, low, high) in enumerate(zip(local.tolist(), *edges.tolist(), strict=True)):
-        chosen[at] = found.setdefault(vtep[low:high].tobytes(), len(found))
-        if chosen[at] == len(first):
-            first.append(index)
-    lists = tuple(zip(found, first, strict=True))
-    return Seen(here, tenant, vtep, np.unique(vtep), lists, chosen)
+    lists: dict[bytes, int] = {}
+    chosen = np.array(
+        [
+            lists.setdefault(vtep[low:high].tobytes(), len(lists))
+            for low, high in zip(*edges.tolist(), strict=True)
+        ],
+        np.intp,
+    )
+    first = local[np.searchsorted(np.maximum.accumulate(chosen), np.arange(len(lists)))]
+    return Seen(here, tenant, vtep, np.unique(vtep), tuple(lists), first, chosen)
 
 
 def _sealed(part: Slice) -> Slice:

@@ -6,7 +6,7 @@ has, and what the switch can do. It is all that a backend compiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,18 +42,37 @@ class LocalPorts:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FloodLists:
     """Which VTEPs get a copy of a tenant's BUM frames; tenants that span the same hosts share one
     list.
 
-    owner: for every tenant of the topology the lowest tenant index with the same list (its own
-    where it is not here)
-    members: owner -> indices of the remote VTEPs, ascending
+    parts: (first tenant, what is seen) of every slice with tenants here
+    owners: list (VTEP indices, uint32, as bytes) -> the lowest tenant that has it
     """
 
-    owner: Indices
-    members: dict[int, Indices]
+    tenants: int
+    parts: tuple[tuple[int, Seen], ...]
+    owners: Mapping[bytes, int]
+
+    @cached_property
+    def owner(self) -> Indices:
+        """For every tenant of the topology the owner of its list; its own where it is not here."""
+        owner = np.arange(self.tenants)
+        for first, seen in self.parts:
+            of_lists = np.array([self.owners[vteps] for vteps in seen.lists])
+            owner[first : first + len(seen.here)][seen.here] = of_lists[seen.chosen]
+        return owner
+
+    @cached_property
+    def members(self) -> Mapping[int, Indices]:
+        """Owner -> indices of the remote VTEPs, ascending."""
+        return {owner: members(vteps) for vteps, owner in self.owners.items()}
+
+
+def members(vteps: bytes) -> Indices:
+    """Return the VTEPs of a flood list: their indices, ascending."""
+    return np.frombuffer(vteps, np.uint32).astype(np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +112,7 @@ class View:
     def here(self) -> Flags:
         """bool[T]: the tenants with an endpoint on this host."""
         here = np.zeros(len(self.topology.tenants), np.bool_)
-        for first, seen in self._seen_slices:
+        for first, seen in self._parts:
             here[first : first + len(seen.here)] = seen.here
         return here
 
@@ -103,7 +122,7 @@ class View:
         once.
         """
         tenants, vteps = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
-        for first, seen in self._seen_slices:
+        for first, seen in self._parts:
             tenants.append(seen.tenant.astype(np.intp) + first)
             vteps.append(seen.vtep.astype(np.intp))
         return np.concatenate(tenants), np.concatenate(vteps)
@@ -112,27 +131,21 @@ class View:
     def peers(self) -> Indices:
         """Indices of the remote VTEPs that share a tenant with this host, ascending."""
         peers = np.zeros(len(self.topology.vteps), np.bool_)
-        for _, seen in self._seen_slices:
-            peers[seen.peers] = True
+        if self._parts:
+            peers[np.concatenate([seen.peers for _, seen in self._parts])] = True
         return np.flatnonzero(peers)
 
     @cached_property
     def flood_lists(self) -> FloodLists:
         """The flood lists of the tenants here."""
-        owner = np.arange(len(self.topology.tenants))
         owners: dict[bytes, int] = {}
-        for first, seen in self._seen_slices:
-            chosen = [owners.setdefault(vteps, first + at) for vteps, at in seen.lists]
-            owner[first + np.flatnonzero(seen.here)] = np.array(chosen)[seen.chosen]
-        members = {
-            index: np.frombuffer(vteps, np.uint32).astype(np.intp)
-            for vteps, index in owners.items()
-        }
-        return FloodLists(owner, members)
+        for first, seen in self._parts:
+            for vteps, tenant in zip(seen.lists, (seen.first + first).tolist(), strict=True):
+                owners.setdefault(vteps, tenant)
+        return FloodLists(len(self.topology.tenants), self._parts, owners)
 
-    @property
-    def _seen_slices(self) -> Iterator[tuple[int, Seen]]:
+    @cached_property
+    def _parts(self) -> tuple[tuple[int, Seen], ...]:
         """(first tenant, what is seen) of the slices with tenants here."""
-        for first, seen in zip(self.topology.tenant_edges.tolist(), self.seen, strict=False):
-            if seen is not None:
-                yield first, seen
+        firsts = self.topology.tenant_edges.tolist()
+        return tuple((first, seen) for first, seen in zip(firsts, self.seen, strict=False) if seen)

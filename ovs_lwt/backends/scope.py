@@ -65,17 +65,22 @@ class Scope:
                 yield cls._in_slice(view, number, seen.here, seen.here[tenant])
 
     @classmethod
-    def narrowed(cls, view: View, tenants: Flags, endpoints: Flags) -> Iterator[Scope]:
-        """Of these tenants (bool[T]) and endpoints (bool[E]) what the host needs, by slices."""
+    def narrowed(cls, view: View, tenants: Indices, endpoints: Indices) -> Iterator[Scope]:
+        """Of these tenants and endpoints (ascending) what the host needs, slice by slice."""
         topology = view.topology
-        for number, seen in enumerate(view.seen):
-            low, high = topology.tenant_edges[number : number + 2].tolist()
-            first, last = topology.endpoint_edges[number : number + 2].tolist()
-            if seen is not None and (tenants[low:high].any() or endpoints[first:last].any()):
-                here = seen.here[topology.slices[number].endpoints.tenant]
-                yield cls._in_slice(
-                    view, number, seen.here & tenants[low:high], here & endpoints[first:last]
-                )
+        tenants_at = np.searchsorted(topology.tenant_edges, tenants, "right") - 1
+        endpoints_at = np.searchsorted(topology.endpoint_edges, endpoints, "right") - 1
+        for number in np.union1d(tenants_at, endpoints_at).tolist():
+            if (seen := view.seen[number]) is None:
+                continue
+            part = topology.slices[number]
+            some = tenants[tenants_at == number] - topology.tenant_edges[number]
+            rows = endpoints[endpoints_at == number] - topology.endpoint_edges[number]
+            wanted = np.zeros(part.tenants, np.bool_)
+            wanted[some] = seen.here[some]
+            wanted_endpoints = np.zeros(len(part), np.bool_)
+            wanted_endpoints[rows] = seen.here[part.endpoints.tenant[rows]]
+            yield cls._in_slice(view, number, wanted, wanted_endpoints)
 
     @classmethod
     def _in_slice(cls, view: View, number: int, wanted: Flags, endpoints: Flags) -> Scope:

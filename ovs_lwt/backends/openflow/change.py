@@ -17,6 +17,7 @@ from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.changes import compare
+from ovs_lwt.slices import Indices
 from ovs_lwt.topology import U64, Flags
 from ovs_lwt.view import View
 
@@ -39,17 +40,44 @@ def affected(old: View, new: View) -> frozenset[int]:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Side:
-    """What of one view is compiled: tenants (bool[T]), endpoints (bool[E])."""
+    """What of one view is compiled: indices of tenants and of endpoints, in any order."""
 
     view: View
-    tenants: Flags
-    endpoints: Flags
+    tenants: list[Indices]
+    endpoints: list[Indices]
 
     def scopes(self) -> Iterator[Scope]:
         """The same, slice by slice."""
-        return Scope.narrowed(self.view, self.tenants, self.endpoints)
+        tenants, endpoints = (
+            np.unique(np.concatenate(some)).astype(np.intp)
+            for some in (self.tenants, self.endpoints)
+        )
+        return Scope.narrowed(self.view, tenants, endpoints)
+
+    def add_tenants(self, tenants: Indices, *, whole: bool) -> None:
+        """Add these tenants; whole: with all their endpoints."""
+        self.tenants.append(tenants)
+        for tenant in tenants.tolist() if whole else ():
+            span = self.view.topology.tenant_span(tenant)
+            self.endpoints.append(np.arange(span.start, span.stop))
+
+    def add_vnis(self, vnis: U64, *, whole: bool = False) -> None:
+        """Add the tenants of these VNIs; those that the overlay does not have are passed over."""
+        if len(vnis):
+            known = np.flatnonzero(np.isin(self.view.topology.tenants.vni, vnis))
+            self.add_tenants(known, whole=whole)
+
+    def add_guest(self, vni: int, mac: int) -> None:
+        """Add a guest's endpoint and its tenant, if the overlay has them."""
+        topology = self.view.topology
+        tenant = int(np.searchsorted(topology.tenants.vni, vni))
+        if tenant < len(topology.tenants) and topology.tenants.vni[tenant] == vni:
+            self.tenants.append(np.array([tenant]))
+            span = topology.tenant_span(tenant)
+            macs = topology.taken(np.arange(span.start, span.stop)).mac
+            self.endpoints.append(span.start + np.flatnonzero(macs == mac))
 
 
 def _rewritten(old: View, new: View) -> bool:
@@ -61,16 +89,11 @@ def _rewritten(old: View, new: View) -> bool:
 
 
 def _parts(old: View, new: View) -> list[Program]:
-    lists = [_lists(view) for view in (old, new)]
-    if old.topology.vteps is new.topology.vteps:
-        kept = lists[0].items() & lists[1].items()
-        lists = [{vni: some[vni] for vni in some.keys() - dict(kept)} for some in lists]
+    lists = _differing_lists(old, new)
     shared = not _same_shared(old, new)
     parts = []
-    for side, vnis in zip(_sides(old, new), lists, strict=True):
+    for side, owners in zip(_sides(old, new), lists, strict=True):
         scopes = list(side.scopes())
-        vni = side.view.topology.tenants.vni
-        owners = np.searchsorted(vni, np.fromiter(vnis, np.uint32)).tolist()
         groups = [buckets for scope in scopes for buckets in rows.local_floods(scope)]
         groups += rows.remote_floods(side.view, owners)
         parts.append(
@@ -82,12 +105,17 @@ def _parts(old: View, new: View) -> list[Program]:
     return parts
 
 
-def _lists(view: View) -> dict[int, bytes]:
-    """The flood lists of a view: VNI of the owner -> VTEP indices."""
-    vni = view.topology.tenants.vni
-    return {
-        int(vni[owner]): members.tobytes() for owner, members in view.flood_lists.members.items()
-    }
+def _differing_lists(old: View, new: View) -> tuple[list[int], list[int]]:
+    """The owners of the flood lists of either that the other does not have, or has by another."""
+    one, other = old.flood_lists.owners, new.flood_lists.owners
+    if old.topology.vteps is not new.topology.vteps or old.topology.tenants is not (
+        new.topology.tenants
+    ):
+        return list(one.values()), list(other.values())
+    return (
+        [owner for vteps, owner in one.items() if other.get(vteps) != owner],
+        [owner for vteps, owner in other.items() if one.get(vteps) != owner],
+    )
 
 
 def _same_shared(old: View, new: View) -> bool:
@@ -102,33 +130,21 @@ def _same_shared(old: View, new: View) -> bool:
 
 def _sides(old: View, new: View) -> tuple[_Side, _Side]:
     """What may differ of either view."""
-    sides = tuple(
-        _Side(view, side.tenants.copy(), side.endpoints.copy())
-        for view, side in zip((old, new), compare(old.topology, new.topology), strict=True)
+    one, other = (
+        _Side(view, [np.empty(0, np.intp)], [found.endpoints])
+        for view, found in zip((old, new), compare(old.topology, new.topology), strict=True)
     )
-    moved = _differing(_here(old), _here(new))
-    for side in sides:
-        whole = side.tenants | np.isin(side.view.topology.tenants.vni, moved)
-        _add_endpoints(side, whole)
-        side.tenants[whole] = True
+    for side, found in zip((one, other), compare(old.topology, new.topology), strict=True):
+        side.add_tenants(found.tenants, whole=True)
+    come_or_gone = _differing(_here(old), _here(new))
     relisted = _differing(_listed(old), _listed(new)) >> np.uint64(32)
-    for side in sides:
-        side.tenants[np.isin(side.view.topology.tenants.vni, relisted)] = True
-    for vni, mac in _differing_ports(old, new):
-        for side in sides:
-            _add_guest(side, vni, mac)
-    return sides[0], sides[1]
-
-
-def _add_endpoints(side: _Side, tenants: Flags) -> None:
-    """Add all endpoints of these tenants."""
-    topology = side.view.topology
-    for number in np.unique(
-        np.searchsorted(topology.tenant_edges, np.flatnonzero(tenants), "right") - 1
-    ).tolist():
-        low, high = topology.tenant_edges[number : number + 2]
-        first, last = topology.endpoint_edges[number : number + 2]
-        side.endpoints[first:last] |= tenants[low:high][topology.slices[number].endpoints.tenant]
+    replugged = _differing_ports(old, new)
+    for side in (one, other):
+        side.add_vnis(come_or_gone, whole=True)
+        side.add_vnis(relisted)
+        for vni, mac in replugged:
+            side.add_guest(vni, mac)
+    return one, other
 
 
 def _here(view: View) -> U64:
@@ -165,18 +181,6 @@ def _differing_ports(old: View, new: View) -> set[tuple[int, int]]:
         return set()
     before, after = (set(map(tuple, some.tolist())) for some in facts)
     return {(vni, mac) for vni, mac, *_ in before ^ after}
-
-
-def _add_guest(side: _Side, vni: int, mac: int) -> None:
-    """Add a guest's endpoint and its tenant, if the overlay has them."""
-    topology = side.view.topology
-    tenant = int(np.searchsorted(topology.tenants.vni, vni))
-    if tenant == len(topology.tenants) or topology.tenants.vni[tenant] != vni:
-        return
-    side.tenants[tenant] = True
-    span = topology.tenant_span(tenant)
-    found = topology.taken(np.arange(span.start, span.stop)).mac == mac
-    side.endpoints[span.start : span.stop] |= found
 
 
 def _owners(scope: Scope) -> Flags:
