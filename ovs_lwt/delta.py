@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 
 import numpy as np
@@ -166,7 +167,7 @@ def fingerprints(rows: Bytes, parts: Sequence[slice], seed: int) -> NDArray[np.u
     width = sum(part.stop - part.start for part in parts)
     result = np.empty(len(rows), np.uint64)
     words = np.zeros((min(len(rows), _CHUNK), -(-width // 8) * 8), np.uint8)
-    start = np.random.default_rng(seed).integers(1 << 63, dtype=np.uint64) + np.uint64(width)
+    start = _start(seed) + np.uint64(width)
     for first in range(0, len(rows), _CHUNK):
         chunk = rows[first : first + _CHUNK]
         at = 0
@@ -175,6 +176,11 @@ def fingerprints(rows: Bytes, parts: Sequence[slice], seed: int) -> NDArray[np.u
             at += part.stop - part.start
         result[first : first + len(chunk)] = _fold(words[: len(chunk)].view(np.uint64), start)
     return result
+
+
+@cache
+def _start(seed: int) -> np.uint64:
+    return np.random.default_rng(seed).integers(1 << 63, dtype=np.uint64)
 
 
 def _fold(words: NDArray[np.uint64], start: np.uint64) -> NDArray[np.uint64]:

@@ -232,12 +232,12 @@ class Topology:
     @cached_property
     def tenant_edges(self) -> Indices:
         """intp[S + 1]: the first tenant of every slice, and how many there are."""
-        return np.cumsum([0, *(part.tenants for part in self.slices)])
+        return np.cumsum([0, *[part.tenants for part in self.slices]])
 
     @cached_property
     def endpoint_edges(self) -> Indices:
         """intp[S + 1]: the first endpoint of every slice, and how many there are."""
-        return np.cumsum([0, *(len(part) for part in self.slices)])
+        return np.cumsum([0, *[len(part) for part in self.slices]])
 
     def slice_of_tenant(self, index: int) -> int:
         """Return the number of the slice that holds the tenant at `index`."""

@@ -58,10 +58,21 @@ class FloodLists:
     @cached_property
     def owner(self) -> Indices:
         """For every tenant of the topology the owner of its list; its own where it is not here."""
-        owner = np.arange(self.tenants)
-        for first, seen in self.parts:
+        return self.owner_of(np.arange(self.tenants))
+
+    def owner_of(self, tenants: Indices) -> Indices:
+        """The owners of the lists of these tenants (ascending)."""
+        owner = tenants.copy()
+        firsts = np.array([first for first, _ in self.parts])
+        at = np.searchsorted(firsts, tenants, "right") - 1
+        for number in np.unique(at[at >= 0]).tolist():
+            first, seen = self.parts[number]
+            some = tenants[at == number] - first
+            known = some < len(seen.here)
+            known[known] = seen.here[some[known]]
             of_lists = np.array([self.owners[vteps] for vteps in seen.lists])
-            owner[first : first + len(seen.here)][seen.here] = of_lists[seen.chosen]
+            place = np.cumsum(seen.here) - 1
+            owner[np.flatnonzero(at == number)[known]] = of_lists[seen.chosen[place[some[known]]]]
         return owner
 
     @cached_property
@@ -101,7 +112,7 @@ class View:
     @cached_property
     def seen(self) -> tuple[Seen | None, ...]:
         """What this host sees of every slice; None where no tenant is here."""
-        return tuple(part.seen_from(self.host) for part in self.topology.slices)
+        return tuple([part.seen_from(self.host) for part in self.topology.slices])
 
     @cached_property
     def guests(self) -> EndpointColumns:

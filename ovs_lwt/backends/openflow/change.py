@@ -17,7 +17,7 @@ from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.changes import compare
-from ovs_lwt.slices import Indices
+from ovs_lwt.slices import Indices, Seen
 from ovs_lwt.topology import U64, Flags
 from ovs_lwt.view import View
 
@@ -89,13 +89,12 @@ def _rewritten(old: View, new: View) -> bool:
 
 
 def _parts(old: View, new: View) -> list[Program]:
-    lists = _differing_lists(old, new)
     shared = not _same_shared(old, new)
     parts = []
-    for side, owners in zip(_sides(old, new), lists, strict=True):
+    for side, lists in zip(_sides(old, new), _differing_lists(old, new), strict=True):
         scopes = list(side.scopes())
         groups = [buckets for scope in scopes for buckets in rows.local_floods(scope)]
-        groups += rows.remote_floods(side.view, owners)
+        groups += rows.remote_floods(side.view, lists.values())
         parts.append(
             Program(
                 (*([program.shared(side.view)] if shared else []), *map(program.of, scopes)),
@@ -105,24 +104,27 @@ def _parts(old: View, new: View) -> list[Program]:
     return parts
 
 
-def _differing_lists(old: View, new: View) -> tuple[list[int], list[int]]:
-    """The owners of the flood lists of either that the other does not have, or has by another."""
+def _differing_lists(old: View, new: View) -> tuple[dict[bytes, int], dict[bytes, int]]:
+    """The flood lists of either, with their owners, that the other does not have just so."""
     one, other = old.flood_lists.owners, new.flood_lists.owners
-    if old.topology.vteps is not new.topology.vteps or old.topology.tenants is not (
-        new.topology.tenants
-    ):
-        return list(one.values()), list(other.values())
+    if not _same_numbers(old, new):
+        return dict(one), dict(other)
     return (
-        [owner for vteps, owner in one.items() if other.get(vteps) != owner],
-        [owner for vteps, owner in other.items() if one.get(vteps) != owner],
+        {vteps: owner for vteps, owner in one.items() if other.get(vteps) != owner},
+        {vteps: owner for vteps, owner in other.items() if one.get(vteps) != owner},
     )
+
+
+def _same_numbers(old: View, new: View) -> bool:
+    """Whether an index of a VTEP or a tenant means the same in both."""
+    one, other = old.topology, new.topology
+    return one.vteps is other.vteps and one.tenants is other.tenants
 
 
 def _same_shared(old: View, new: View) -> bool:
     """Whether the flows that are no tenant's are surely the same."""
     return (
-        old.topology.vteps is new.topology.vteps
-        and old.topology.tenants is new.topology.tenants
+        _same_numbers(old, new)
         and np.array_equal(old.here, new.here)
         and np.array_equal(old.peers, new.peers)
     )
@@ -137,7 +139,7 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
     for side, found in zip((one, other), compare(old.topology, new.topology), strict=True):
         side.add_tenants(found.tenants, whole=True)
     come_or_gone = _differing(_here(old), _here(new))
-    relisted = _differing(_listed(old), _listed(new)) >> np.uint64(32)
+    relisted = _relisted(old, new)
     replugged = _differing_ports(old, new)
     for side in (one, other):
         side.add_vnis(come_or_gone, whole=True)
@@ -152,9 +154,28 @@ def _here(view: View) -> U64:
     return view.topology.tenants.vni[view.here].astype(np.uint64)
 
 
-def _listed(view: View) -> U64:
-    """VNI and group of its VTEPs, of every tenant here."""
-    return (_here(view) << np.uint64(32)) | rows.remote_flood_of(view)[view.here]
+def _relisted(old: View, new: View) -> U64:
+    """The VNIs of tenants here whose flood list has another group."""
+    gone, come = _differing_lists(old, new)
+    shared: set[Seen] = set()
+    if _same_numbers(old, new) and not gone.keys() & come.keys():
+        # Where both see the same of a slice, its tenants have the same groups.
+        shared = {seen for _, seen in old.flood_lists.parts}
+        shared &= {seen for _, seen in new.flood_lists.parts}
+    one, other = (_listed(view, without=shared) for view in (old, new))
+    return _differing(one, other) >> np.uint64(32)
+
+
+def _listed(view: View, without: set[Seen]) -> U64:
+    """VNI and owner of the flood list of every tenant here, but in these slices."""
+    vni, owners = view.topology.tenants.vni, view.flood_lists.owners
+    found = [np.empty(0, np.uint64)]
+    for first, seen in view.flood_lists.parts:
+        if seen not in without:
+            tenants = vni[first + np.flatnonzero(seen.here)].astype(np.uint64)
+            of_lists = vni[[owners[vteps] for vteps in seen.lists]]
+            found.append((tenants << np.uint64(32)) | of_lists[seen.chosen])
+    return np.concatenate(found)
 
 
 def _differing(old: U64, new: U64) -> U64:

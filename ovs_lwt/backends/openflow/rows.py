@@ -48,12 +48,14 @@ class Buckets:
 
 
 def tenant_rows(scope: Scope) -> Iterator[Rows]:
-    """The flows of the tenants in the scope."""
+    """The flows of the tenants and endpoints in the scope."""
     yield from _classify(scope)
-    yield from _security(scope)
+    if len(scope.ports):
+        yield from _security(scope)
     yield from _respond(scope)
     yield from _forward(scope)
-    yield from _bum(scope)
+    if len(scope.tenants):
+        yield from _bum(scope)
 
 
 def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
@@ -97,9 +99,10 @@ def remote_floods(view: View, owners: Iterable[int]) -> Iterator[Buckets]:
             )
 
 
-def remote_flood_of(view: View) -> U32:
-    """uint32[T]: the group of the VTEPs of every tenant."""
-    return (view.topology.tenants.vni[view.flood_lists.owner] + SHARED_LIST).astype(np.uint32)
+def remote_flood_of(view: View, tenants: Indices) -> U32:
+    """uint32[n]: the groups of the VTEPs of these tenants (ascending)."""
+    owner = view.flood_lists.owner_of(tenants)
+    return (view.topology.tenants.vni[owner] + SHARED_LIST).astype(np.uint32)
 
 
 def _tunnel(view: View) -> dict[str, Column]:
@@ -122,8 +125,6 @@ def _classify(scope: Scope) -> Iterator[Rows]:
 
 
 def _security(scope: Scope) -> Iterator[Rows]:
-    if not len(scope.ports):
-        return
     trusted = scope.endpoints.spoofing[scope.endpoint_of(scope.ports)]
     yield _port_rows(scope, "trusted", scope.ports[trusted])
     held = scope.ports[~trusted]
@@ -150,11 +151,13 @@ def _security(scope: Scope) -> Iterator[Rows]:
 
 def _respond(scope: Scope) -> Iterator[Rows]:
     answers = scope.tenant_columns.answer_neighbours[scope.endpoints.tenant]
-    asking = scope.ports[answers[scope.endpoint_of(scope.ports)]]
-    port, ip = _join(scope.endpoint_of(asking), *scope.owned4)
-    yield Rows("respond.announce", len(port), _port_columns(scope, asking[port]) | {"ip": ip})
-    port, ip6 = _join(scope.endpoint_of(asking), *scope.owned6)
-    yield Rows("respond.announce6", len(port), _port_columns(scope, asking[port]) | {"ip6": ip6})
+    if len(scope.ports):
+        asking = scope.ports[answers[scope.endpoint_of(scope.ports)]]
+        port, ip = _join(scope.endpoint_of(asking), *scope.owned4)
+        yield Rows("respond.announce", len(port), _port_columns(scope, asking[port]) | {"ip": ip})
+        port, ip6 = _join(scope.endpoint_of(asking), *scope.owned6)
+        columns = _port_columns(scope, asking[port]) | {"ip6": ip6}
+        yield Rows("respond.announce6", len(port), columns)
     owner, ip = scope.owned4
     known = answers[owner]
     columns = _endpoint_columns(scope, owner[known]) | {"ip": ip[known]}
@@ -192,7 +195,7 @@ def _bum(scope: Scope) -> Iterator[Rows]:
     yield Rows(
         "bum.from_guest",
         len(vni),
-        local | {"remote_flood": remote_flood_of(scope.view)[scope.first_tenant + scope.tenants]},
+        local | {"remote_flood": remote_flood_of(scope.view, scope.first_tenant + scope.tenants)},
     )
 
 
