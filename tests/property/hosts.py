@@ -29,6 +29,10 @@ Overlay = dict[str, Any]
 LINK_LOCALS = ("fe80::ff:fe00:1/64", "fe80::ff:fe00:2/64")
 
 
+FRESH = ("fresh1", "fresh2", "fresh3")
+"""Names of endpoints that an edit adds."""
+
+
 @st.composite
 def views(draw: st.DrawFn, topology: Topology, host: int) -> View:
     """A host, most of its guests attached, each to a port that seldom is another than before."""
@@ -54,7 +58,8 @@ def views(draw: st.DrawFn, topology: Topology, host: int) -> View:
 
 def _usual_port(identity: str) -> int:
     tenant, name = identity.split("/")
-    return 1 + [*TENANTS, "twin"].index(tenant) * len(ENDPOINTS) + ENDPOINTS.index(name)
+    names = [*ENDPOINTS, *FRESH]
+    return 1 + [*TENANTS, "twin"].index(tenant) * len(names) + names.index(name)
 
 
 @st.composite

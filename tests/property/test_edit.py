@@ -16,7 +16,7 @@ from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
-from tests.property.hosts import views
+from tests.property.hosts import FRESH, views
 from tests.strategies import overlays
 from tests.support.transactions import unnumbered
 
@@ -44,13 +44,13 @@ def edits(draw: st.DrawFn, overlay: Overlay) -> tuple[Overlay, dict[str, Any], l
             else:
                 row["mac"] = f"02:ee:00:00:00:{draw(st.integers(1, 9)):02x}"
             put[f"{name}/{endpoint}"] = row
-        for number in draw(st.lists(st.integers(1, 3), unique=True)):
+        for number, label in enumerate(draw(st.lists(st.sampled_from(FRESH), unique=True)), 1):
             fresh = {
                 "host": draw(st.sampled_from(sorted(after["vteps"]))),
                 "mac": f"02:dd:00:00:00:{number:02x}",
                 "ip": draw(st.sampled_from([[], [f"10.77.0.{number}/24"], [f"fd77::{number}/64"]])),
             }
-            put[f"{name}/fresh{number}"] = endpoints[f"fresh{number}"] = fresh
+            put[f"{name}/{label}"] = endpoints[label] = fresh
     return after, put, gone
 
 
