@@ -11,12 +11,13 @@ import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ovs_lwt.mistakes import listing, suggestion
-from ovs_lwt.model import Endpoint, Interface, Overlay, Tenant, Vtep, shown
+from ovs_lwt.model import Endpoint, Overlay, Tenant, Vtep
 from ovs_lwt.names import is_name
 from ovs_lwt.sources.checks import Draft, Fields, Place
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows
 from ovs_lwt.sources.words import Location, located
+from ovs_lwt.values import Interface, shown
 
 _INTERFACE: TypeAdapter[IPv4Interface | IPv6Interface] = TypeAdapter(Interface)
 

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ovs_lwt.mistakes import listing, suggestion
-from ovs_lwt.model import Endpoint, Overlay, Tenant, Underlay, Vtep, kind_of, shown
+from ovs_lwt.model import Endpoint, Overlay, Tenant, Underlay, Vtep
 from ovs_lwt.names import is_name
+from ovs_lwt.values import kind_of, shown
 
 Location = tuple[int | str, ...]
 

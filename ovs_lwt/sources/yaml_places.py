@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from yaml.reader import Reader
 
-from ovs_lwt.model import shown
+from ovs_lwt.values import shown
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's quick loader where it was built with one."""

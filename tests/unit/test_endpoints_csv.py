@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from ovs_lwt.mistakes import OverlayInvalid
-from ovs_lwt.model import Interface, Mac, Name
 from ovs_lwt.sources import text_columns
 from ovs_lwt.sources.overlay_file import from_dict, load
 from ovs_lwt.topology import Topology
+from ovs_lwt.values import Interface, Mac, Name
 from tests.strategies import overlays
 from tests.unit.test_topology import columns, rows_of_topology
 

@@ -18,8 +18,8 @@ from ovs_lwt.lab.guests import attachments
 from ovs_lwt.lab.plan import Controllers, Datapath, LabPlan, make_plan, underlay_network
 from ovs_lwt.lab.requirements import check_machine
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.model import unusable
 from ovs_lwt.sources.overlay_file import from_dict, load
+from ovs_lwt.values import unusable
 from tests.support.overlays import two_tenants
 
 
