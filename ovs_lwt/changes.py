@@ -42,8 +42,8 @@ def compare(old: Topology, new: Topology) -> tuple[Differing, Differing]:
     """Return what of `old` is not so in `new`, and what of `new` is not so in `old`.
 
     A tenant differs if its row does; an endpoint if one of its own columns or addresses does, or
-    name, address, `external` or plane of its VTEP. The underlay and datapath ids belong to no
-    tenant and are not compared.
+    name, address, `external`, plane or MAC prefix of its VTEP. The underlay and datapath ids belong
+    to no tenant and are not compared.
     """
     tenants = _unlike_tenants(old.tenants, new.tenants)
     found: tuple[list[Indices], list[Indices]] = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -126,7 +126,8 @@ def _same_vteps(old: VtepColumns, new: VtepColumns) -> bool:
 
 def _vtep_rows(vteps: VtepColumns) -> list[tuple[Any, ...]]:
     addresses = (vteps.address(index) for index in range(len(vteps)))
-    return list(zip(vteps.name, addresses, vteps.external.tolist(), vteps.plane, strict=True))
+    columns = (vteps.external.tolist(), vteps.mac_prefix.tolist(), vteps.mac_mask.tolist())
+    return list(zip(vteps.name, addresses, vteps.plane, *columns, strict=True))
 
 
 def _common_hosts(old: VtepColumns, new: VtepColumns) -> tuple[U32, U32]:

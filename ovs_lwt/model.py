@@ -15,6 +15,7 @@ from ovs_lwt.values import (
     DatapathId,
     Interface,
     Mac,
+    MacPrefix,
     Name,
     VtepAddress,
     flag,
@@ -67,6 +68,14 @@ class Vtep(_Part):
         " bridge, by its FDB) or route (the kernel's routes: tenants are IP networks without"
         " broadcast). Hosts of planes ovs and bridge can share a tenant; hosts of plane route"
         " share tenants among themselves only.",
+    )
+    mac_prefix: MacPrefix | None = Field(
+        None,
+        description="What the MACs of this host's guests begin with, 8 to 47 bits, apart from any"
+        " other host's: 02:00:01:00:00:00/24. Hosts of plane ovs then have one flow for all of"
+        " them; an endpoint whose MAC does not lie under its own host's prefix has a flow to"
+        " itself. A frame to a MAC under it that no endpoint has goes to this host alone. The"
+        " other planes have an entry for each endpoint, with it and without.",
     )
     datapath_id: DatapathId | None = Field(
         None,

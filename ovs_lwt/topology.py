@@ -37,6 +37,7 @@ from ovs_lwt.slices import (
     ordered,
     stacked,
 )
+from ovs_lwt.values import prefix_and_mask
 
 __all__ = [
     "U8",
@@ -59,7 +60,8 @@ class VtepColumns:
     """V hosts, ascending by name.
 
     `family` is 4 or 6; `ipv4` (host byte order) is 0 for an IPv6 VTEP; `ipv6` is ``[V, 16]``,
-    network byte order, all zero for an IPv4 VTEP. `plane` is what forwards there.
+    network byte order, all zero for an IPv4 VTEP. `plane` is what forwards there. `mac_prefix` and
+    `mac_mask` (48 bits) are what its guests' MACs begin with; both 0 where nothing is said.
     """
 
     name: tuple[str, ...]
@@ -69,6 +71,8 @@ class VtepColumns:
     external: Flags
     datapath_id: U64
     plane: tuple[Plane, ...]
+    mac_prefix: U64
+    mac_mask: U64
 
     @classmethod
     def build(cls, vteps: Mapping[str, Vtep]) -> VtepColumns:
@@ -80,6 +84,10 @@ class VtepColumns:
             int(vtep.datapath_id, 16) if vtep.datapath_id else default_datapath_id(name)
             for name, vtep in vteps.items()
         ]
+        prefixes = [
+            prefix_and_mask(vtep.mac_prefix) if vtep.mac_prefix else (0, 0)
+            for vtep in vteps.values()
+        ]
         return cls(
             name=tuple(vteps),
             family=np.array([address.version for address in addresses], np.uint8),
@@ -88,6 +96,8 @@ class VtepColumns:
             external=np.array([vtep.external for vtep in vteps.values()], np.bool_),
             datapath_id=np.array(datapaths, np.uint64),
             plane=tuple(vtep.plane for vtep in vteps.values()),
+            mac_prefix=np.array([prefix for prefix, _ in prefixes], np.uint64),
+            mac_mask=np.array([mask for _, mask in prefixes], np.uint64),
         )
 
     def address(self, index: int) -> str:
@@ -104,6 +114,12 @@ class VtepColumns:
     def taken(self, rows: Indices) -> VtepColumns:
         """Return these rows, in this order."""
         return _taken(self, rows)
+
+    def fits(self, vtep: U32, mac: U64) -> Flags:
+        """Say of each MAC whether it lies under its VTEP's prefix. vtep: indices, ``[n]``."""
+        mask = self.mac_mask[vtep]
+        fits: Flags = (mask != 0) & (mac & mask == self.mac_prefix[vtep])
+        return fits
 
     def __len__(self) -> int:
         return len(self.name)

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from ovs_lwt.names import NAME_PATTERN, is_name
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_PREFIX_BITS = range(8, 48)  # Fewer would hold multicast MACs as well; 48 are one MAC
 _DATAPATH_ID = re.compile(r"(0[xX])?[0-9A-Fa-f]{16}")
 _PREFIX = re.compile(r"[1-9][0-9]{0,2}")
 _IPV4_BROADCAST = IPv4Address("255.255.255.255")
@@ -55,6 +56,35 @@ def _mac(value: Any) -> Any:
         kind = "broadcast" if text == "ff:ff:ff:ff:ff:ff" else "multicast"
         raise wrong(f"MAC {text} is {kind}: an endpoint needs a unicast MAC (second digit even)")
     return text
+
+
+def _mac_prefix(value: Any) -> Any:
+    like = "02:00:01:00:00:00/24"
+    if not isinstance(value, str):
+        raise wrong(f"a MAC prefix is text, like {like}, not {kind_of(value)}")
+    text = value.lower()
+    mac, slash, bits = text.partition("/")
+    if _MAC.fullmatch(mac) is None or (slash and _PREFIX.fullmatch(bits) is None):
+        raise wrong(f"MAC prefix {shown(value)} is malformed: write it like {like}")
+    if not slash:
+        raise wrong(f"MAC prefix {shown(value)} has no length: write it like {mac}/24")
+    if int(bits) not in _PREFIX_BITS:
+        raise wrong(
+            f"MAC prefix {text} is {bits} bits long: take {_PREFIX_BITS[0]} to {_PREFIX_BITS[-1]}"
+        )
+    prefix, mask = prefix_and_mask(text)
+    if int(mac[:2], 16) & 1:
+        raise wrong(f"MAC prefix {text} is multicast: endpoints' MACs are not (second digit even)")
+    if prefix & ~mask:
+        rest = (prefix & mask).to_bytes(6, "big").hex(":")
+        raise wrong(f"MAC prefix {text} has bits set behind its {bits}: write {rest}/{bits}")
+    return text
+
+
+def prefix_and_mask(text: str) -> tuple[int, int]:
+    """Return the numbers of a `MacPrefix`, 48 bits each."""
+    mac, _, bits = text.partition("/")
+    return int(mac.replace(":", ""), 16), (1 << 48) - (1 << 48 - int(bits))
 
 
 def _vtep_address(value: Any) -> Any:
@@ -210,6 +240,11 @@ def flag(value: Any) -> Any:
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$"), BeforeValidator(_name)]
 Mac = Annotated[str, StringConstraints(pattern=f"^{_MAC.pattern}$"), BeforeValidator(_mac)]
+MacPrefix = Annotated[
+    str,
+    StringConstraints(pattern=f"^{_MAC.pattern}/([89]|[1-3][0-9]|4[0-7])$"),
+    BeforeValidator(_mac_prefix),
+]
 DatapathId = Annotated[
     str, StringConstraints(pattern=f"^{_DATAPATH_ID.pattern}$"), BeforeValidator(_datapath_id)
 ]

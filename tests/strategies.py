@@ -28,8 +28,27 @@ MACS = (
     "00:00:00:00:00:01",
     "fe:ff:ff:ff:ff:ff",
 )
+# Each holds some of MACS. A host takes one of a pair, and another host none of the same pair: they
+# would overlap.
+MAC_PREFIXES = (
+    ("02:00:00:00:00:00/46", "02:00:00:00:00:00/40"),
+    ("02:00:00:00:01:00/40", "02:00:00:00:01:00/47"),
+    ("52:54:00:00:00:00/24", "52:54:00:ab:cd:00/40"),
+    ("00:00:00:00:00:00/8", "00:00:00:00:00:00/47"),
+    ("fe:00:00:00:00:00/8", "FE:FF:FF:00:00:00/24"),
+)
 ADDRESSES4 = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.11/8", "192.0.2.1/32", "172.16.0.0/31")
 ADDRESSES6 = ("fd00::1/64", "fd00::2/64", "fe80::1/10", "2001:db8::ffff:1/128", "fd00:0:0:1::/48")
+
+
+def lies_under(mac: str, prefix: str | None) -> bool:
+    """Whether a MAC begins as a prefix says."""
+    start, _, bits = (prefix or "").partition("/")
+    return bool(bits) and _number(mac) >> 48 - int(bits) == _number(start) >> 48 - int(bits)
+
+
+def _number(mac: str) -> int:
+    return int(mac.replace(":", ""), 16)
 
 
 def _some(pool: tuple[Any, ...], least: int = 0, most: int = 6) -> st.SearchStrategy[list[Any]]:
@@ -40,6 +59,7 @@ def _some(pool: tuple[Any, ...], least: int = 0, most: int = 6) -> st.SearchStra
 def vteps(draw: st.DrawFn, family: int | None = None) -> dict[str, dict[str, Any]]:
     """Draw the `vteps` part; of one family if `family` (4 or 6) is given."""
     result: dict[str, dict[str, Any]] = {}
+    prefixes = draw(st.permutations(MAC_PREFIXES))
     for name in draw(_some(HOSTS, least=1, most=5)):
         number = HOSTS.index(name) + 1
         which = family or draw(st.sampled_from((4, 6)))
@@ -47,6 +67,8 @@ def vteps(draw: st.DrawFn, family: int | None = None) -> dict[str, dict[str, Any
         vtep: dict[str, Any] = {"address": address}
         if draw(st.booleans()):
             vtep["external"] = draw(st.booleans())
+        if draw(st.booleans()):
+            vtep["mac_prefix"] = draw(st.sampled_from(prefixes.pop()))
         if draw(st.integers(0, 3)) == 0:
             vtep["datapath_id"] = f"{number:016x}"
         result[name] = vtep

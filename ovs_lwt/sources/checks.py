@@ -18,6 +18,7 @@ from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import I64, EndpointRows
 from ovs_lwt.sources.text_columns import repeated, twins
 from ovs_lwt.topology import U64, Flags
+from ovs_lwt.values import prefix_and_mask
 
 Fields = Mapping[str, Any]
 Place = Callable[..., Spot]
@@ -33,7 +34,7 @@ class Draft:
 
 
 def check_vteps(draft: Draft, place: Place, report: Report) -> None:
-    """Note hosts that share an address or a datapath id."""
+    """Note hosts that share an address, a datapath id or MACs."""
     addresses: dict[Any, str] = {}
     datapaths: dict[int, str] = {}
     for name, fields in draft.vteps.items():
@@ -54,6 +55,29 @@ def check_vteps(draft: Draft, place: Place, report: Report) -> None:
                 f"datapath id {datapath:016x} is already that of host {other}"
                 f" ({place('vteps', other, 'datapath_id')})",
             )
+    _check_mac_prefixes(draft, place, report)
+
+
+def _check_mac_prefixes(draft: Draft, place: Place, report: Report) -> None:
+    """Note hosts whose MAC prefixes overlap: one holds the other, for there is no other way."""
+    given = {
+        name: fields["mac_prefix"]
+        for name, fields in draft.vteps.items()
+        if fields.get("mac_prefix")
+    }
+    # Wide ones first, so that the last that is not inside of another is the one to compare with.
+    around, low, wide = "", 1, 0
+    for name in sorted(given, key=lambda name: prefix_and_mask(given[name])):
+        prefix, mask = prefix_and_mask(given[name])
+        if prefix & wide != low:
+            around, low, wide = name, prefix, mask
+            continue
+        one, other = sorted((name, around), key=list(given).index, reverse=True)
+        report.add(
+            place("vteps", one, "mac_prefix"),
+            f"MAC prefix {given[one]} overlaps that of host {other}, {given[other]}"
+            f" ({place('vteps', other, 'mac_prefix')}): give each host a prefix of its own",
+        )
 
 
 def check_tenants(draft: Draft, place: Place, report: Report) -> None:

@@ -15,10 +15,12 @@ from tests.strategies import (
     ADDRESSES4,
     ADDRESSES6,
     ENDPOINTS,
+    MAC_PREFIXES,
     MACS,
     MARKS,
     TENANTS,
     VNIS,
+    lies_under,
     overlays,
     tenants,
 )
@@ -60,6 +62,18 @@ def _usual_port(identity: str) -> int:
     tenant, name = identity.split("/")
     names = [*ENDPOINTS, *FRESH]
     return 1 + [*TENANTS, "twin"].index(tenant) * len(names) + names.index(name)
+
+
+@st.composite
+def plans(draw: st.DrawFn, family: int | None = None) -> tuple[Overlay, Overlay]:
+    """Two overlays that differ in their hosts' MAC prefixes alone; many guests lie under one."""
+    old = draw(overlays(family))
+    _crowd(draw, old)
+    _fit(old)
+    new = copy.deepcopy(old)
+    for _ in range(draw(st.integers(1, 3))):
+        _replan(draw, new["vteps"])
+    return old, new
 
 
 @st.composite
@@ -105,7 +119,7 @@ def _twin(draw: st.DrawFn, every: dict[str, Any]) -> None:
 def _edit(draw: st.DrawFn, overlay: Overlay) -> None:
     every: dict[str, Any] = overlay["tenants"]
     if not every or draw(st.integers(0, 5)) == 0:
-        _readdress(draw, overlay["vteps"])
+        draw(st.sampled_from((_readdress, _replan)))(draw, overlay["vteps"])
         return
     name = draw(st.sampled_from(sorted(every)))
     if draw(st.booleans()) and every[name]["endpoints"]:
@@ -121,6 +135,34 @@ def _readdress(draw: st.DrawFn, vteps: dict[str, Any]) -> None:
     address = f"2001:db8::{spare:x}" if six else f"192.0.2.{spare}"
     if address not in {vtep["address"] for vtep in vteps.values()}:
         vteps[name]["address"] = address
+
+
+def _fit(overlay: Overlay) -> None:
+    """Give hosts prefixes under which one of their guests lies, as far as they do not overlap."""
+    for vtep in overlay["vteps"].values():
+        vtep.pop("mac_prefix", None)
+    free = list(MAC_PREFIXES)
+    guests = [guest for each in overlay["tenants"].values() for guest in each["endpoints"].values()]
+    for guest in guests:
+        found = [pair for pair in free if lies_under(guest["mac"], pair[0])]
+        if found and "mac_prefix" not in overlay["vteps"][guest["host"]]:
+            overlay["vteps"][guest["host"]]["mac_prefix"] = found[0][0]
+            free.remove(found[0])
+
+
+def _replan(draw: st.DrawFn, vteps: dict[str, Any]) -> None:
+    """A host gets another MAC prefix or none, or two hosts swap theirs."""
+    names = st.sampled_from(sorted(vteps))
+    one, two = (vteps[draw(names)] for _ in range(2))
+    match draw(st.sampled_from(("another", "none", "swap"))):
+        case "another":
+            taken = {vtep.get("mac_prefix") for vtep in vteps.values() if vtep is not one}
+            free = [prefix for pair in MAC_PREFIXES if not taken & {*pair} for prefix in pair]
+            one["mac_prefix"] = draw(st.sampled_from(free))
+        case "none":
+            one.pop("mac_prefix", None)
+        case "swap":
+            one["mac_prefix"], two["mac_prefix"] = two.get("mac_prefix"), one.get("mac_prefix")
 
 
 def _edit_tenant(draw: st.DrawFn, every: dict[str, Any], name: str) -> None:

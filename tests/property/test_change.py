@@ -14,7 +14,7 @@ from ovs_lwt.delta import Block
 from ovs_lwt.ports import resolve
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.view import View
-from tests.property.hosts import Overlay, changes, views
+from tests.property.hosts import Overlay, changes, plans, views
 from tests.strategies import overlays
 from tests.support.fake_switch import BUNDLE_CONTROL, MULTIPART_REQUEST, FakeSwitch, messages_in
 from tests.support.line import Line
@@ -35,8 +35,8 @@ def full_difference(old: program.Program, new: program.Program) -> Transaction:
     return Transaction(old.blocks, old.groups, new)
 
 
-@given(st.data(), changes())
-@settings(max_examples=80)
+@given(st.data(), st.one_of(changes(), plans()))
+@settings(max_examples=100)
 def test_incremental_change_equals_full_recompute(
     data: st.DataObject, overlay: tuple[Overlay, Overlay]
 ) -> None:

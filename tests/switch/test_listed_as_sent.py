@@ -22,11 +22,12 @@ from tests.support.mgmt import SwitchSocket
 from tests.support.ovs import OvsHost
 
 # Every entry of flows/ has a row on one of these hosts: a port with addresses, one without, a
-# trusted and a marked one; a tenant with a mark of its own; answers and floods.
+# trusted and a marked one; a tenant with a mark of its own; answers and floods; a MAC prefix, and
+# MACs under it and not.
 OVERLAY = """
 vteps:
   host1: {{address: {0}}}
-  host2: {{address: {1}}}
+  host2: {{address: {1}, mac_prefix: 02:00:02:00:00:00/24}}
 tenants:
   blue:
     vni: 1010
@@ -42,7 +43,7 @@ tenants:
     neighbours: flood
     endpoints:
       web1: {{host: host1, mac: "02:00:00:00:00:01", ip: 10.0.0.11/24}}
-      web2: {{host: host2, mac: "02:00:00:00:00:12", ip: 10.0.0.12/24}}
+      web2: {{host: host2, mac: "02:00:02:00:00:12", ip: 10.0.0.12/24}}
 """
 IPV4, IPV6 = ("192.0.2.11", "192.0.2.12"), ("2001:db8::11", "2001:db8::12")
 TUNNEL = 4789

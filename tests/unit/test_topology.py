@@ -51,7 +51,9 @@ def rows_of_topology(topology: Topology) -> Rows:
     for at in range(len(endpoints)):
         vni = int(tenants.vni[endpoints.tenant[at]])
         vtep = int(endpoints.vtep[at])
-        host = (vteps.name[vtep], vteps.address(vtep), bool(vteps.external[vtep]))
+        bits = int(vteps.mac_mask[vtep]).bit_count()
+        plan = (int(vteps.mac_prefix[vtep]), bits) if bits else ()
+        host = (vteps.name[vtep], vteps.address(vtep), bool(vteps.external[vtep]), *plan)
         result[vni][1].add(
             (
                 str(endpoints.name[at]),
@@ -71,7 +73,9 @@ def rows_of_overlay(overlay: dict[str, Any]) -> Rows:
         endpoints = set()
         for endpoint, given_ in tenant["endpoints"].items():
             vtep = overlay["vteps"][given_["host"]]
-            host = (given_["host"], vtep["address"], vtep.get("external", False))
+            prefix, _, bits = vtep.get("mac_prefix", "").partition("/")
+            plan = (int(prefix.replace(":", ""), 16), int(bits)) if bits else ()
+            host = (given_["host"], vtep["address"], vtep.get("external", False), *plan)
             ips = frozenset(str(ip_interface(text)) for text in given_.get("ip", ()))
             mac = int(given_["mac"].replace(":", ""), 16)
             endpoints.add((endpoint, mac, host, given_.get("spoofing") == "allow", ips))
@@ -195,6 +199,23 @@ def test_a_host_that_moves_changes_the_tenants_it_serves(overlay: dict[str, Any]
         if any(endpoint["host"] == moved for endpoint in tenant["endpoints"].values())
     }
     assert changed_tenants(from_dict(overlay), from_dict(other)) == served
+
+
+@given(overlays())
+def test_a_host_whose_macs_are_planned_anew_changes_the_tenants_it_serves(
+    overlay: dict[str, Any],
+) -> None:
+    other = copy.deepcopy(overlay)
+    planned = next(iter(other["vteps"]))
+    other["vteps"][planned]["mac_prefix"] = "0e:00:01:00:00:00/24"
+    served = {
+        tenant["vni"]
+        for tenant in overlay["tenants"].values()
+        if any(endpoint["host"] == planned for endpoint in tenant["endpoints"].values())
+    }
+    old, new = from_dict(overlay), from_dict(other)
+    assert changed_tenants(old, new) == served
+    assert not same(old, new)
 
 
 @given(topologies())

@@ -70,6 +70,11 @@ def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
     four, six = peers[vteps.family[peers] == 4], peers[vteps.family[peers] == 6]
     yield Rows("peer.known_vtep", len(four), {"vtep": vteps.ipv4[four]})
     yield Rows("peer.known_vtep6", len(six), {"vtep6": vteps.ipv6[six]})
+    four, six = (of_family[vteps.mac_mask[of_family] != 0] for of_family in (four, six))
+    columns = _prefix_columns(view, four) | {"vtep": vteps.ipv4[four]}
+    yield Rows("forward.remote_prefix", len(four), columns)
+    columns = _prefix_columns(view, six) | {"vtep6": vteps.ipv6[six]}
+    yield Rows("forward.remote_prefix6", len(six), columns)
 
 
 def local_floods(scope: Scope) -> Iterator[Buckets]:
@@ -108,6 +113,12 @@ def remote_flood_of(view: View, tenants: Indices) -> U32:
 def _tunnel(view: View) -> dict[str, Column]:
     """The one value that is the same in every row on this host."""
     return {"tunnel": np.array([view.tunnel], np.uint32)}
+
+
+def _prefix_columns(view: View, vtep: Indices) -> dict[str, Column]:
+    vteps = view.topology.vteps
+    columns = {"mac_prefix": vteps.mac_prefix[vtep], "mac_mask": vteps.mac_mask[vtep]}
+    return columns | _tunnel(view)
 
 
 def _classify(scope: Scope) -> Iterator[Rows]:
@@ -174,8 +185,11 @@ def _forward(scope: Scope) -> Iterator[Rows]:
     columns = _port_columns(scope, scope.ports)
     mark = scope.tenant_columns.mark[scope.endpoints.tenant[scope.endpoint_of(scope.ports)]]
     yield Rows("forward.local_endpoint", len(scope.ports), columns | {"mark": mark})
-    vtep = scope.endpoints.vtep[scope.remote]
-    columns = _endpoint_columns(scope, scope.remote) | _tunnel(scope.view)
+    vtep, mac = scope.endpoints.vtep[scope.remote], scope.endpoints.mac[scope.remote]
+    # The others are reached by their VTEP's MAC prefix.
+    exact = ~topology.vteps.fits(vtep, mac)
+    vtep = vtep[exact]
+    columns = _endpoint_columns(scope, scope.remote[exact]) | _tunnel(scope.view)
     if topology.vteps.family[scope.view.host] == 6:
         yield Rows(
             "forward.remote_endpoint6", len(vtep), columns | {"vtep6": topology.vteps.ipv6[vtep]}

@@ -61,6 +61,8 @@ KINDS: dict[str, SlotKind] = {
     "port": _number(4, "OpenFlow port of a guest"),
     "tunnel": _number(4, "OpenFlow port of the shared VXLAN port"),
     "mac": SlotKind(6, _mac_text, words.macs, "an endpoint's MAC"),
+    "mac_prefix": SlotKind(6, _mac_text, words.macs, "what the MACs of a remote VTEP begin with"),
+    "mac_mask": SlotKind(6, _mac_text, words.macs, "which bits that are"),
     "ip": _ipv4("an endpoint's IPv4 address"),
     "ip6": _ipv6("an endpoint's IPv6 address"),
     "target": _ipv6("another address of the same endpoint"),
