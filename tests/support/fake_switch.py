@@ -35,6 +35,7 @@ _FLOW_MOD = struct.Struct("!QQBBHHHIIIHH")  # 7.3.4.1, after the header
 _FLOW_ENTRY = struct.Struct("!HBxIIHHHHH2xQQQ")  # 7.3.5.2, before the match
 _GROUP_MOD = struct.Struct("!HBxI")  # 7.3.4.2, after the header
 _BUNDLE = struct.Struct("!I2xH")  # 7.3.9.6, after the header
+_COOKIE = struct.Struct("!QQ")  # 7.3.5.2: cookie and its mask, in a request for flows
 
 FlowKey = tuple[int, int, bytes]
 """Table, priority, match as it stands on the wire, padding included."""
@@ -169,7 +170,10 @@ class FakeSwitch:
 
     def _list(self, request: Message) -> Iterator[bytes]:
         kind = int.from_bytes(request.body[:2], "big")
-        entries = [*(_flow_entries if kind == FLOW_STATS else _group_entries)(self.state)]
+        if kind == FLOW_STATS:
+            entries = [*_flow_entries(self.state, *_COOKIE.unpack_from(request.body, 24))]
+        else:
+            entries = [*_group_entries(self.state)]
         parts = range(0, max(len(entries), 1), self.entries_per_part)
         for start in parts:
             body = b"".join(entries[start : start + self.entries_per_part])
@@ -313,8 +317,10 @@ def _type_length(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _flow_entries(state: State) -> Iterator[bytes]:
+def _flow_entries(state: State, cookie: int, mask: int) -> Iterator[bytes]:
     for number, ((table, priority, match), flow) in enumerate(state.flows.items()):
+        if flow.cookie & mask != cookie & mask:
+            continue
         length = _FLOW_ENTRY.size + len(match) + len(flow.rest)
         # Durations and counters: never the same twice.
         yield (

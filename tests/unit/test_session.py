@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ovs_lwt.backends.openflow import session
 from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State
 from ovs_lwt.backends.outcome import AUDIT, Synced
 from tests.support import fake_switch
@@ -106,6 +107,25 @@ def test_a_view_that_says_the_same_sends_nothing() -> None:
     line.desire(view())
     assert line.switch.seen == []
     assert line.state() is State.IN_SYNC
+
+
+def test_a_large_switch_is_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it forwards in between. Foreign flows are in one portion or another, too."""
+    monkeypatch.setattr(session, "PORTION", 2)
+    line = in_sync(view())
+    line.switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    held = line.switch.state.copy()
+    line.forget()
+    line.session.audit(line.now)
+    line.settle()
+    asked = [
+        m for m in line.switch.seen if m.kind == fake_switch.MULTIPART_REQUEST and m.body[1] == 1
+    ]
+    cookies = [m.body[24:40].hex() for m in asked]
+    assert cookies == [f"{portion:016x}{3:016x}" for portion in range(4)]
+    (synced,) = [event for event in line.events if isinstance(event, Synced)]
+    assert synced.counts.unchanged == len(held.flows) - 1
+    assert synced.counts.flows_deleted == 1
 
 
 def test_a_port_that_comes_and_goes_moves_its_flows_only() -> None:

@@ -142,8 +142,10 @@ def bundle_control(kind: str, bundle: int, xid: int) -> bytes:
     return encoded(parser.OFPBundleCtrlMsg(_protocol(), bundle, kind_number, flags, []), xid)
 
 
-def flow_stats_request(xid: int) -> bytes:
-    """Ask for every flow of every table."""
+def flow_stats_request(xid: int, portion: int = 0, portions: int = 1) -> bytes:
+    """Ask for the flows of every table, or for one portion of them: those whose cookie is `portion`
+    modulo `portions`, a power of two.
+    """
     parser, ofproto = _protocol().ofproto_parser, _protocol().ofproto
     request = parser.OFPFlowStatsRequest(
         _protocol(),
@@ -151,8 +153,8 @@ def flow_stats_request(xid: int) -> bytes:
         ofproto.OFPTT_ALL,
         ofproto.OFPP_ANY,
         ofproto.OFPG_ANY,
-        0,
-        0,
+        portion,
+        portions - 1,
         parser.OFPMatch(),
     )
     return encoded(request, xid)

@@ -38,6 +38,9 @@ _FLOW, _GROUP_DESC = 1, 7
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
 
+PORTION = 1 << 16
+"""Flows, about, that the switch is asked to list at a time: it forwards nothing meanwhile."""
+
 PIECE = 1 << 19
 """Bytes, about, that are made ready to be sent at a time."""
 
@@ -75,13 +78,21 @@ Event = Synced[Counts] | ForeignRemoved | SwitchRefused
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """What the switch has listed so far."""
+    """What the switch has listed so far, and which portions of its flows it has not."""
 
     flows_xid: int
     groups_xid: int
+    portions: int
+    portion: int = 0
     flows: list[bytes] = field(default_factory=list)
     groups: dict[int, bytes] = field(default_factory=dict)
-    missing: int = 2
+    groups_listed: bool = False
+
+
+def _portions(view: View) -> int:
+    """In how many portions to ask for the flows, a power of two; by what should be there."""
+    endpoints = sum(len(part) for part in view.topology.slices if part.seen_from(view.host))
+    return 1 << (endpoints // PORTION).bit_length()
 
 
 @dataclass(slots=True, eq=False)
@@ -182,10 +193,16 @@ class Session:
 
     def _read(self, now: float) -> None:
         self.state, self._began = State.READING, now
-        self._reading = reading = _Reading(self._xid(), self._xid())
+        assert self._desired is not None, "reading begins when there is a view"
+        reading = _Reading(self._xid(), self._xid(), _portions(self._desired))
+        self._reading = reading
         self.outbox.append(encode.group_desc_request(reading.groups_xid))
-        self.outbox.append(encode.flow_stats_request(reading.flows_xid))
+        self._read_portion(reading)
         self._deadline = now + PATIENCE
+
+    def _read_portion(self, reading: _Reading) -> None:
+        request = encode.flow_stats_request(reading.flows_xid, reading.portion, reading.portions)
+        self.outbox.append(request)
 
     def _listed(self, reading: _Reading, message: bytes, xid: int, now: float) -> None:
         kind, flags = int.from_bytes(message[8:10], "big"), int.from_bytes(message[10:12], "big")
@@ -197,9 +214,16 @@ class Session:
         else:
             return
         self._deadline = now + PATIENCE
-        if not flags & wire.MULTIPART_MORE:
-            reading.missing -= 1
-        if not reading.missing:
+        if flags & wire.MULTIPART_MORE:
+            return
+        if kind == _GROUP_DESC:
+            reading.groups_listed = True
+        else:
+            reading.portion += 1
+            if reading.portion < reading.portions:
+                reading.flows_xid = self._xid()
+                self._read_portion(reading)
+        if reading.groups_listed and reading.portion == reading.portions:
             self._compare(reading, now)
 
     def _compare(self, reading: _Reading, now: float) -> None:
