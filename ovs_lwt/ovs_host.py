@@ -17,7 +17,7 @@ from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
 from ovs_lwt.vswitch import SwitchPlan
-from ovs_lwt.vswitch.switch import LocalSwitch
+from ovs_lwt.vswitch.watched import WatchedSwitch
 
 _PACKET_IN = 10  # ofp_type
 _CHUNK = 1 << 19  # bytes handed to a connection at a time
@@ -30,9 +30,9 @@ class OvsHost:
     last, refused: how the session last came out
     """
 
-    def __init__(self, name: str, ovsdb: str, options: Options) -> None:
+    def __init__(self, name: str, switch: WatchedSwitch, options: Options) -> None:
         self.name = name
-        self.switch = LocalSwitch(ovsdb, options.bridge)
+        self.switch = switch
         self.session = Session(keep_foreign=options.keep_foreign)
         self.connection: Connection | None = None
         self.guests: dict[str, str] = {}

@@ -13,13 +13,13 @@ from ovs_lwt.claims import KERNEL_MARKINGS
 from ovs_lwt.veth import MarkKeeper
 from ovs_lwt.veth.marking import KernelMarking
 from ovs_lwt.vswitch import LocalPort
-from ovs_lwt.vswitch.switch import LocalSwitch
+from ovs_lwt.vswitch.watched import WatchedSwitch
 
 
 class PortMarks:
     """Keeps the marks of one switch's ports, as far as they are in our network namespace."""
 
-    def __init__(self, switch: LocalSwitch) -> None:
+    def __init__(self, switch: WatchedSwitch) -> None:
         self._switch = switch
         self._keeper: MarkKeeper | None = None
         self._recorded: dict[str, str] = {}

@@ -22,8 +22,9 @@ def host_on(plane: PlaneName, name: str, where: str, options: Options) -> Plane:
     """
     if plane == "ovs":
         from ovs_lwt.ovs_host import OvsHost
+        from ovs_lwt.vswitch.switch import LocalSwitch
 
-        return OvsHost(name, where or DEFAULT_OVSDB, options)
+        return OvsHost(name, LocalSwitch(where or DEFAULT_OVSDB, options.bridge), options)
     from ovs_lwt.kernel_host import KernelHost
 
     return KernelHost(name, where or None, forwarding(plane, name, options, where))

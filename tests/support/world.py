@@ -144,7 +144,9 @@ class World:
         self.now = 1000.0
         self._story: Story = iter(())
         self._options = Options(bridge="br-lwt", controller="tcp:127.0.0.1:6653", **options)
-        monkeypatch.setattr("ovs_lwt.ovs_host.LocalSwitch", lambda ovsdb, _: self.ovsdb[ovsdb])
+        monkeypatch.setattr(
+            "ovs_lwt.vswitch.switch.LocalSwitch", lambda ovsdb, _: self.ovsdb[ovsdb]
+        )
         for name in self.ovsdb:
             self.plug(name)
 

@@ -1,0 +1,36 @@
+"""What a host of plane ovs asks of its local switch, wherever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
+
+
+class WatchedSwitch(Protocol):
+    """A switch that is prepared and then watched; `ovs_lwt.vswitch.switch.LocalSwitch` is one."""
+
+    def prepare(self, plan: SwitchPlan) -> None:
+        """Make the switch what the plan says. Raises Refused."""
+
+    def run(self) -> bool:
+        """Take in what changed; return True if anything that can be asked for did."""
+
+    def ports(self) -> tuple[LocalPort, ...]:
+        """Return the bridge's ports, without the tunnel's."""
+
+    def tunnel_ofport(self) -> int | None:
+        """Return the OpenFlow number of the shared VXLAN port; None while it has none."""
+
+    def datapath_type(self) -> DatapathType:
+        """Return "system" or "netdev"."""
+
+    def report_errors(self, errors: Mapping[str, str]) -> None:
+        """Say on each of these ports what is wrong with it, and on no other."""
+
+    def record_markings(self, markings: Mapping[str, str]) -> None:
+        """Say on each of these ports who sets the tenant's mark."""
+
+    def close(self) -> None:
+        """Let go of the switch, which stays as it is."""
