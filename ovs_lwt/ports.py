@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.names import endpoint_id
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts
 from ovs_lwt.vswitch.plan import LocalPort
@@ -21,15 +23,15 @@ def resolve(
     sentence for whoever made it. Of two ports that claim one endpoint, the one with the lower
     OpenFlow number has it.
     """
+    here = _endpoints_on(topology, host, {port.claim for port in ports if port.claim is not None})
     found: dict[int, LocalPort] = {}
     errors: dict[str, str] = {}
     for port in sorted(ports, key=lambda port: port.ofport):
         if port.claim is None:
             continue
-        try:
-            endpoint = _endpoint(topology, host, port.claim)
-        except Refused as refused:
-            errors[port.name] = str(refused)
+        endpoint = here.get(port.claim)
+        if endpoint is None:
+            errors[port.name] = _why_not(topology, host, port.claim)
             continue
         if (other := found.setdefault(endpoint, port)) is not port:
             errors[port.name] = (
@@ -43,10 +45,26 @@ def resolve(
     ), errors
 
 
-def _endpoint(topology: Topology, host: int, claim: str) -> int:
-    endpoint = topology.endpoint_index(claim)
-    at = int(topology.taken(np.array([endpoint])).vtep[0])
-    if at != host:
-        names = topology.vteps.name
-        raise Refused(f"{claim} lives on {names[at]}, says the overlay, and this is {names[host]}")
-    return endpoint
+def _endpoints_on(topology: Topology, host: int, claims: Collection[str]) -> dict[str, int]:
+    """TENANT/NAME -> index, of the host's endpoints: all that are claimed, and perhaps others."""
+    tenants = topology.tenants
+    claimed = {claim.partition("/")[0] for claim in claims} & tenants.index.keys()
+    found: dict[str, int] = {}
+    for number in {topology.slice_of_tenant(tenants.index[name]) for name in claimed}:
+        part = topology.slices[number].endpoints
+        rows = np.flatnonzero(part.vtep == host)
+        owners = part.tenant[rows] + topology.tenant_edges[number]
+        names = part.name.take(pa.array(rows)).to_pylist()
+        indices = rows + topology.endpoint_edges[number]
+        for owner, name, index in zip(owners.tolist(), names, indices.tolist(), strict=True):
+            found[endpoint_id(tenants.name[owner], name)] = index
+    return found
+
+
+def _why_not(topology: Topology, host: int, claim: str) -> str:
+    try:
+        at = int(topology.taken(np.array([topology.endpoint_index(claim)])).vtep[0])
+    except Refused as refused:
+        return str(refused)
+    names = topology.vteps.name
+    return f"{claim} lives on {names[at]}, says the overlay, and this is {names[host]}"
