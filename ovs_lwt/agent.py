@@ -2,6 +2,10 @@
 
 What flows in: events (a switch connected, hung up, sent a message; a command), what happens on this
 machine, the source. What flows out: bytes to switches and kernels, words to the log.
+
+It drives one host or a thousand: an event concerns one of them, a change of the overlay those whose
+view may differ, and all are visited once per POLL. What takes long (compiling a view, sending a
+large load) is done in turns, so that nobody waits for everybody.
 """
 
 from __future__ import annotations
@@ -9,13 +13,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 
+from ovs_lwt.changes import hosts_touched
 from ovs_lwt.control import ControlSocket, Request
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Plane as PlaneName
+from ovs_lwt.model import Underlay
 from ovs_lwt.plane import Connection, Options, Plane, Switched
 from ovs_lwt.planes import host_on
 from ovs_lwt.sources import Source
@@ -56,6 +63,29 @@ class Reload:
 
 Item = Opened | Closed | Received | Reload
 Clock = Callable[[], float]
+HostOn = Callable[[PlaneName, str, str, Options], Plane]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a host stands on, whatever its tenants are."""
+
+    underlay: Underlay
+    plane: PlaneName
+    address: str
+    external: bool
+    datapath_id: int
+
+    @classmethod
+    def of(cls, topology: Topology, name: str) -> _Ground:
+        vteps, index = topology.vteps, topology.vtep_index(name)
+        return cls(
+            topology.underlay,
+            vteps.plane[index],
+            vteps.address(index),
+            bool(vteps.external[index]),
+            int(vteps.datapath_id[index]),
+        )
 
 
 class Agent:
@@ -63,6 +93,7 @@ class Agent:
 
     hosts: (name, where): where its OVSDB listens, or its network namespace; "": here
     receive: waits up to that many seconds for the next item, None if there is none
+    make: makes a host of its plane, its name and where it is
     """
 
     def __init__(
@@ -72,19 +103,34 @@ class Agent:
         options: Options,
         receive: Callable[[float], Item | None],
         clock: Clock = time.monotonic,
+        make: HostOn = host_on,
     ) -> None:
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
         self._topology = source.read()
         self._version: Hashable = source.version()
+        self._grounds = {name: _Ground.of(self._topology, name) for name, _ in hosts}
         self._hosts: dict[str, Plane] = {}
+        # Whose turn is next; who then looks at the overlay, which was the same for it up to that
+        # one; and who is audited.
+        self._turns: dict[str, None] = {}
+        self._behind: dict[str, Topology] = {}
+        self._doubted: set[str] = set()
+        self._busy: set[str] = set()
         self._waiting: list[Request] = []
+        self._polled = clock()
         self._running = True
         self.control: ControlSocket | None = None
-        self._planes = self._planes_of(self._topology, [name for name, _ in hosts])
         for name, where in hosts:
-            host = self._hosts[name] = host_on(self._planes[name], name, where, options)
+            host = self._hosts[name] = make(self._grounds[name].plane, name, where, options)
             host.prepare(self._topology)
-            host.look(self._topology, clock())
+            host.look(self._topology, self._polled)
+        self._switched = {
+            name: host for name, host in self._hosts.items() if isinstance(host, Switched)
+        }
+        self._mistaken = {name for name, host in self._hosts.items() if host.errors}
+        self._rounds = cycle(self._switched.values())
+        self._by_datapath = self._datapaths()
+        self._by_connection: dict[Connection, Switched] = {}
 
     def listen(self, control: ControlSocket) -> None:
         """Serve this control socket as well."""
@@ -94,15 +140,12 @@ class Agent:
     def run(self) -> None:
         """Run until `stop`. No exception ends it: the connection that it came from starts over."""
         while self._running:
-            item = self._receive(POLL)
+            wait = 0.0 if self._turns else POLL
+            item = self._receive(wait)
             try:
-                if item is not None:
-                    self._take(item)
-                self._poll()
+                self._turn(item, idle=item is None and wait > 0)
             except Exception:
                 LOG.exception("unexpected; going on")
-                if isinstance(item, Received | Opened):
-                    item.connection.close()
         if self.control is not None:
             self.control.close()
         for host in self._hosts.values():
@@ -112,91 +155,177 @@ class Agent:
         """End `run` soon. Flows stay."""
         self._running = False
 
-    def _take(self, item: Item) -> None:
+    def _turn(self, item: Item | None, *, idle: bool) -> None:
         now = self._clock()
+        if item is not None:
+            self._take(item, now)
+        if self._turns:
+            host = self._hosts[next(iter(self._turns))]
+            with self._starting_over(host):
+                self._proceed(host, now)
+        # Before time passes: an audit that is due need not keep anybody waiting.
+        self._settle()
+        if idle or now - self._polled >= POLL:
+            self._poll(now)
+
+    # What comes in
+
+    def _take(self, item: Item, now: float) -> None:
         match item:
-            case Opened(connection):
-                self._open(connection, now)
-            case Closed(connection):
-                for each in self._switched:
-                    each.disconnect(connection)
-            case Received(connection, message) if host := self._host_of(connection):
-                host.receive(message, now)
             case Reload():
                 self.reload()
+            case Opened(connection):
+                self._open(connection, now)
+            case Closed(connection) if host := self._by_connection.pop(connection, None):
+                with self._starting_over(host):
+                    host.disconnect(connection)
+                    self._proceed(host, now)
+            case Received(connection, message) if host := self._by_connection.get(connection):
+                # Not from a connection that a newer one has replaced.
+                if host.connection is connection:
+                    with self._starting_over(host):
+                        host.receive(message, now)
+                        self._proceed(host, now)
 
     def _open(self, connection: Connection, now: float) -> None:
-        for host in self._switched:
-            index = self._topology.vtep_index(host.name)
-            if int(self._topology.vteps.datapath_id[index]) == connection.datapath_id:
-                host.connect(connection, now)
-                return
-        LOG.warning("switch %016x is none of our hosts: left alone", connection.datapath_id)
+        host = self._by_datapath.get(connection.datapath_id)
+        if host is None:
+            LOG.warning("switch %016x is none of our hosts: left alone", connection.datapath_id)
+            return
+        self._by_connection[connection] = host
+        with self._starting_over(host):
+            host.connect(connection, now)
+            self._proceed(host, now)
 
-    @property
-    def _switched(self) -> list[Switched]:
-        return [host for host in self._hosts.values() if isinstance(host, Switched)]
-
-    def _host_of(self, connection: Connection) -> Switched | None:
-        return next((host for host in self._switched if host.connection is connection), None)
-
-    def _poll(self) -> None:
-        now = self._clock()
+    def _poll(self, now: float) -> None:
+        self._polled = now
+        # One after the other, so that nobody holds on to an overlay long gone.
+        if switched := next(self._rounds, None):
+            self._catch_up(switched)
         if self.control is not None:
             self.control.run()
         if self._options.watch and self._source.version() != self._version:
             self.reload()
-        for host in self._hosts.values():
-            if host.poll():
-                host.look(self._topology, now)
-            host.flush()
-        # Before time passes: an audit that is due need not keep anybody waiting.
-        self._settle()
-        for host in self._hosts.values():
-            host.tick(now)
-            host.flush()
+        for name, host in self._hosts.items():
+            with self._starting_over(host):
+                if host.poll():
+                    self._look(host, now)
+                host.tick(now)
+                if name not in self._turns:
+                    self._proceed(host, now)
 
-    def reload(self) -> list[str]:
-        """Read the source again. Returns what is wrong with it; then everything stays as it was."""
-        self._version = self._source.version()
-        now = self._clock()
+    # What a host does
+
+    @contextmanager
+    def _starting_over(self, host: Plane) -> Iterator[None]:
+        """Whatever goes wrong in here costs this host its connection, and others nothing."""
         try:
-            topology = self._source.read()
-            self._prepare(topology)
+            yield
+        except Exception:
+            LOG.exception("unexpected; going on")
+            if host.name in self._switched and (line := self._switched[host.name].connection):
+                line.close()
+        (self._busy.add if host.busy else self._busy.discard)(host.name)
+
+    def _proceed(self, host: Plane, now: float) -> None:
+        """Let a host do what it has to. If that is not all, it has another turn, after others'."""
+        name = host.name
+        self._turns.pop(name, None)
+        if name in self._behind:
+            self._look(host, now)
+        if name in self._doubted:
+            self._doubted.discard(name)
+            host.audit(now)
+        if host.flush():
+            self._turns[name] = None
+
+    def _look(self, host: Plane, now: float) -> None:
+        if switched := self._switched.get(host.name):
+            self._catch_up(switched)
+        self._behind.pop(host.name, None)
+        host.look(self._topology, now)
+        # Ports with wrong claims: any change may right them, or be another reason.
+        (self._mistaken.add if host.errors else self._mistaken.discard)(host.name)
+
+    def _catch_up(self, host: Switched) -> None:
+        host.follow(self._behind.get(host.name, self._topology))
+
+    # The overlay
+
+    def reload(self, *, anew: bool = False) -> list[str]:
+        """Read the source again. Returns what is wrong with it; then everything stays as it was.
+
+        anew: every host is prepared, looks and is audited; else only those that may be concerned
+        """
+        self._version = self._source.version()
+        try:
+            self._take_over(self._source.read(), anew=anew)
         except OverlayInvalid as invalid:
             problems = [str(mistake) for mistake in invalid.mistakes]
         except Refused as refused:
             problems = [str(refused)]
         else:
-            self._topology = topology
-            for host in self._hosts.values():
-                host.look(topology, now)
             return []
         LOG.error("the overlay is not taken over, everything stays as it was:")
         for problem in problems:
             LOG.error("  %s", problem)
         return problems
 
-    def _prepare(self, topology: Topology) -> None:
-        """Prepare all hosts, or none: where one cannot, the others are taken back."""
-        for name, plane in self._planes_of(topology, list(self._hosts)).items():
-            if plane != self._planes[name]:
+    def _take_over(self, topology: Topology, *, anew: bool) -> None:
+        grounds = self._grounds_in(topology)
+        shaken = self._shaken(grounds)
+        touched = None if anew else hosts_touched(self._topology, topology)
+        concerned = self._hosts.keys() & (
+            self._hosts if touched is None else {*touched, *shaken, *self._mistaken}
+        )
+        # A kernel's devices follow the tenants; a switch stands on its ground alone.
+        kernels = {name for name in concerned if name not in self._switched}
+        self._prepare(topology, concerned if anew else kernels | shaken)
+        for name in concerned:
+            self._behind.setdefault(name, self._topology)
+        self._topology, self._grounds = topology, grounds
+        if shaken:
+            self._by_datapath = self._datapaths()
+        if anew:
+            self._doubted |= concerned
+        self._turns.update(dict.fromkeys(sorted(concerned)))
+
+    def _grounds_in(self, topology: Topology) -> dict[str, _Ground]:
+        """What the hosts stand on now. Raises Refused if one is on another plane."""
+        before = self._topology
+        if topology.vteps is before.vteps and topology.underlay == before.underlay:
+            return self._grounds
+        grounds = {name: _Ground.of(topology, name) for name in self._hosts}
+        for name, ground in grounds.items():
+            if ground.plane != self._grounds[name].plane:
                 raise Refused(
-                    f"{name} runs on plane {self._planes[name]}, and the overlay now says {plane}:"
-                    " stop the agent, remove what it made (docs/planes.md), and start it again"
+                    f"{name} runs on plane {self._grounds[name].plane}, and the overlay now says"
+                    f" {ground.plane}: stop the agent, remove what it made (docs/planes.md), and"
+                    " start it again"
                 )
+        return grounds
+
+    def _shaken(self, grounds: dict[str, _Ground]) -> set[str]:
+        if grounds is self._grounds:
+            return set()
+        return {name for name in grounds if grounds[name] != self._grounds[name]}
+
+    def _datapaths(self) -> dict[int, Switched]:
+        return {self._grounds[name].datapath_id: host for name, host in self._switched.items()}
+
+    def _prepare(self, topology: Topology, names: Collection[str]) -> None:
+        """Prepare these hosts, or none: where one cannot, the others are taken back."""
+        hosts = [host for name, host in self._hosts.items() if name in names] if names else []
         try:
-            for host in self._hosts.values():
+            for host in hosts:
                 host.prepare(topology)
         except Refused:
-            for host in self._hosts.values():
+            for host in hosts:
                 with suppress(Refused):
                     host.prepare(self._topology)
             raise
 
-    @staticmethod
-    def _planes_of(topology: Topology, names: Sequence[str]) -> dict[str, PlaneName]:
-        return {name: topology.vteps.plane[topology.vtep_index(name)] for name in names}
+    # The control socket
 
     def commands(self) -> dict[str, Callable[[Request], None]]:
         """What the control socket understands."""
@@ -210,12 +339,10 @@ class Agent:
         request.reply(json.dumps(self.status(), indent=2))
 
     def _serve_reload(self, request: Request) -> None:
-        problems = self.reload()
+        problems = self.reload(anew=True)
         if problems:
             request.error("\n".join(problems))
             return
-        for host in self._hosts.values():
-            host.audit(self._clock())
         self._waiting.append(request)
 
     def _serve_exit(self, request: Request) -> None:
@@ -224,9 +351,9 @@ class Agent:
 
     def _settle(self) -> None:
         """Answer those who wait for a reload, once every host that can be reached has it."""
-        hosts = self._hosts.values()
-        if not self._waiting or any(host.busy for host in hosts):
+        if not self._waiting or self._turns or self._busy:
             return
+        hosts = self._hosts.values()
         waiting, self._waiting = self._waiting, []
         refused = [f"{host.name}: {reason}" for host in hosts for reason in host.refusals()]
         lines = [f"{host.name}: {host.outcome()}" for host in hosts]

@@ -16,7 +16,7 @@ from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import SwitchPlan
+from ovs_lwt.vswitch import LocalPort, SwitchPlan
 from ovs_lwt.vswitch.watched import WatchedSwitch
 
 _PACKET_IN = 10  # ofp_type
@@ -41,6 +41,7 @@ class OvsHost:
         self.refused: session.SwitchRefused | None = None
         self._options = options
         self._view: View | None = None
+        self._found: tuple[LocalPort, ...] = ()
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
 
@@ -82,6 +83,7 @@ class OvsHost:
         host = topology.vtep_index(self.name)
         found = self.switch.ports()
         ports, self.errors = resolve(topology, host, found)
+        self._found = found
         self.guests = {
             port.name: port.claim
             for port in found
@@ -96,6 +98,20 @@ class OvsHost:
             self.session.desire(view, now)
         self._voice.ports(self.errors)
         self.switch.report_errors(self.errors)
+
+    def follow(self, topology: Topology) -> None:
+        """For this host `topology` is what it last looked at: compare with it from now on.
+
+        So what a change costs does not grow with all that has changed elsewhere, and what has gone
+        there need not be kept.
+        """
+        before = self._view
+        if before is None or before.topology is topology:
+            return
+        host = topology.vtep_index(self.name)
+        ports, _ = resolve(topology, host, self._found)
+        self._view = View(topology, host, before.tunnel, ports, before.nd_by_flow)
+        self.session.follow(self._view)
 
     def _nd_by_flow(self) -> bool:
         chosen = self._options.neighbour_discovery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, runtime_checkable
@@ -36,6 +37,10 @@ class Plane(Protocol):
     """
 
     name: str
+
+    @property
+    def errors(self) -> Mapping[str, str]:
+        """What is wrong with guests' ports, by their names."""
 
     def prepare(self, topology: Topology) -> None:
         """Make what all tenants share (the switch, the devices) what the overlay needs.
@@ -109,6 +114,9 @@ class Switched(Plane, Protocol):
 
     def disconnect(self, connection: Connection) -> None:
         """A connection is gone; it may be that of another host, or one replaced since."""
+
+    def follow(self, topology: Topology) -> None:
+        """For this host `topology` is what it last looked at: compare with it from now on."""
 
     def receive(self, message: bytes, now: float) -> None:
         """A message from its switch."""

@@ -9,13 +9,13 @@ import json
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-import pytest
+from typing import Any, Literal, Protocol
 
 from ovs_lwt.agent import Agent, Closed, Item, Opened, Received
 from ovs_lwt.control import Request
 from ovs_lwt.mistakes import Mistake, OverlayInvalid, Refused
+from ovs_lwt.model import Plane
+from ovs_lwt.ovs_host import OvsHost
 from ovs_lwt.plane import Options
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
@@ -86,12 +86,22 @@ class FakeOvsdb:
         self.found = []
 
 
+class Switch(Protocol):
+    """A switch in memory."""
+
+    def take(self, data: bytes) -> bytes:
+        """What it answers to these bytes. Raises ConnectionDropped."""
+
+    def reconnect(self) -> None:
+        """A new connection: what was not committed is gone."""
+
+
 @dataclass(slots=True, eq=False)
 class FakeConnection:
     """A line from the agent to a fake switch."""
 
     datapath_id: int
-    switch: FakeSwitch
+    switch: Switch
     inbox: deque[Item]
     others: list[bytes] = field(default_factory=list)
     closed: bool = False
@@ -136,7 +146,7 @@ class Asker:
 class World:
     """Hosts host1 and host2 of one overlay, driven by one agent."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.source = FakeSource()
         self.ovsdb = {name: FakeOvsdb() for name in ("host1", "host2")}
         self.switch = {name: FakeSwitch() for name in self.ovsdb}
@@ -144,9 +154,6 @@ class World:
         self.now = 1000.0
         self._story: Story = iter(())
         self._options = Options(bridge="br-lwt", controller="tcp:127.0.0.1:6653", **options)
-        monkeypatch.setattr(
-            "ovs_lwt.vswitch.switch.LocalSwitch", lambda ovsdb, _: self.ovsdb[ovsdb]
-        )
         for name in self.ovsdb:
             self.plug(name)
 
@@ -179,11 +186,18 @@ class World:
     def run(self, story: Story, *hosts: str) -> None:
         """Run an agent for `hosts` (default: host1) through the story."""
         self._story = story
-        pairs = [(host, host) for host in hosts or ("host1",)]
-        self.agent = Agent(self.source, pairs, self._options, self._receive, lambda: self.now)
+        pairs = [(host, "") for host in hosts or ("host1",)]
+        self.agent = Agent(
+            *(self.source, pairs, self._options, self._receive, lambda: self.now), self._make
+        )
         self.agent.run()
 
-    def _receive(self, _: float) -> Item | None:
+    def _make(self, _plane: Plane, name: str, _where: str, options: Options) -> OvsHost:
+        return OvsHost(name, self.ovsdb[name], options)
+
+    def _receive(self, wait: float) -> Item | None:
+        if not self.inbox and not wait:
+            return None
         if not self.inbox:
             try:
                 next(self._story)

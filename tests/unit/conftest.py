@@ -10,6 +10,6 @@ from tests.support.world import World
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> World:
+def world(caplog: pytest.LogCaptureFixture) -> World:
     caplog.set_level(logging.DEBUG, "ovs_lwt")
-    return World(monkeypatch)
+    return World()

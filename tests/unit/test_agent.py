@@ -258,12 +258,11 @@ def test_solicitations_that_the_datapath_cannot_answer_are_answered_here(world: 
     ],
 )
 def test_who_answers_neighbours_is_the_datapaths_or_the_users_choice(
-    monkeypatch: pytest.MonkeyPatch,
     chosen: str,
     datapath: Literal["system", "netdev"],
     by_flow: bool,
 ) -> None:
-    world = World(monkeypatch, neighbour_discovery=chosen)
+    world = World(neighbour_discovery=chosen)
     world.ovsdb["host1"].datapath = datapath
 
     def story() -> Story:

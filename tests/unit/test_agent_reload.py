@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ReferenceType, ref
+
 import pytest
 
 from ovs_lwt.agent import Reload
 from ovs_lwt.mistakes import Mistake
+from ovs_lwt.topology import Topology
+from ovs_lwt.vswitch import LocalPort
 from tests.support.fake_switch import BAD_SET_ARGUMENT
 from tests.support.line import holding
 from tests.support.overlays import endpoint, two_tenants, view
-from tests.support.world import Story, World
+from tests.support.world import FakeSource, Story, World
 
 
 def test_a_reload_takes_the_changed_overlay_over(world: World) -> None:
@@ -20,7 +25,11 @@ def test_a_reload_takes_the_changed_overlay_over(world: World) -> None:
         world.inbox.append(Reload())
         yield
         assert world.switch["host1"].state == holding(view(world.source.overlay))
-        assert len(world.ovsdb["host1"].plans) == 2
+        assert len(world.ovsdb["host1"].plans) == 1, "its switch stands as it stood"
+        world.source.overlay["underlay"] = {"udp_port": 8472}
+        world.inbox.append(Reload())
+        yield
+        assert [plan.udp_port for plan in world.ovsdb["host1"].plans] == [4789, 8472]
 
     world.run(story())
 
@@ -130,10 +139,8 @@ def test_a_refused_reload_is_answered_with_the_flow(world: World) -> None:
 
 
 @pytest.mark.parametrize("watch", [True, False])
-def test_a_saved_overlay_is_taken_over_if_it_is_watched(
-    monkeypatch: pytest.MonkeyPatch, watch: bool
-) -> None:
-    world = World(monkeypatch, watch=watch)
+def test_a_saved_overlay_is_taken_over_if_it_is_watched(watch: bool) -> None:
+    world = World(watch=watch)
 
     def story() -> Story:
         world.connect("host1")
@@ -143,5 +150,56 @@ def test_a_saved_overlay_is_taken_over_if_it_is_watched(
         yield
         now = world.source.overlay if watch else two_tenants()
         assert world.switch["host1"].state == holding(view(now))
+
+    world.run(story())
+
+
+def green(world: World, host: str) -> None:
+    """Tenant green is on this host alone."""
+    guest = {"host": host, "mac": "02:00:00:00:00:01", "ip": ["10.0.0.11/24"]}
+    world.source.overlay["tenants"]["green"] = {"vni": 3030, "endpoints": {"web1": guest}}
+    world.inbox.append(Reload())
+
+
+def test_a_wrong_claim_is_explained_by_the_overlay_as_it_is_now(world: World) -> None:
+    world.ovsdb["host1"].found.append(LocalPort("stray", 9, "green/web1"))
+
+    def story() -> Story:
+        yield
+        assert "no tenant 'green'" in world.ovsdb["host1"].errors["stray"]
+        green(world, "host2")
+        yield
+        assert "green/web1 lives on host2" in world.ovsdb["host1"].errors["stray"]
+        green(world, "host1")
+        yield
+        assert world.ovsdb["host1"].errors == {}
+
+    world.run(story())
+
+
+def test_who_takes_no_notice_of_a_change_does_not_hold_on_to_the_old_overlay(world: World) -> None:
+    read: list[ReferenceType[Topology]] = []
+
+    class Noting(FakeSource):
+        def read(self) -> Topology:
+            topology = FakeSource.read(self)
+            read.append(ref(topology))
+            return topology
+
+    world.source = Noting()
+
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        for host in ("host2", "host3", "host2"):
+            green(world, host)
+            yield
+        yield
+        gc.collect()
+        assert read[0]() is None
+        endpoint(world.source.overlay, "blue/web2")["host"] = "host3"
+        world.inbox.append(Reload())
+        yield
+        assert world.switch["host1"].state == holding(view(world.source.overlay))
 
     world.run(story())

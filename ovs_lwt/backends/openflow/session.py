@@ -142,6 +142,14 @@ class Session:
         elif self.state is State.READING and self._reading is None:
             self._read(now)
 
+    def follow(self, view: View) -> None:
+        """`view` says what the one last desired says, of another topology: it takes its place."""
+        before, self._desired = self._desired, view
+        if self.installed is before:
+            self.installed = view
+        if self._target is before:
+            self._target = view
+
     def connected(self, now: float) -> None:
         """The switch is there: ask it what it holds, once there is a view to compare with."""
         self._forget()
