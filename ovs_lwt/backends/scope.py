@@ -68,14 +68,18 @@ class Scope:
     def narrowed(cls, view: View, tenants: Indices, endpoints: Indices) -> Iterator[Scope]:
         """Of these tenants and endpoints (ascending) what the host needs, slice by slice."""
         topology = view.topology
-        tenants_at = np.searchsorted(topology.tenant_edges, tenants, "right") - 1
-        endpoints_at = np.searchsorted(topology.endpoint_edges, endpoints, "right") - 1
-        for number in np.union1d(tenants_at, endpoints_at).tolist():
+        # Both ascend, so each slice has a span of them.
+        some_at = np.searchsorted(tenants, topology.tenant_edges)
+        rows_at = np.searchsorted(endpoints, topology.endpoint_edges)
+        concerned = (np.diff(some_at) > 0) | (np.diff(rows_at) > 0)
+        for number in np.flatnonzero(concerned).tolist():
             if (seen := view.seen[number]) is None:
                 continue
             part = topology.slices[number]
-            some = tenants[tenants_at == number] - topology.tenant_edges[number]
-            rows = endpoints[endpoints_at == number] - topology.endpoint_edges[number]
+            low, high = some_at[number : number + 2]
+            some = tenants[low:high] - topology.tenant_edges[number]
+            low, high = rows_at[number : number + 2]
+            rows = endpoints[low:high] - topology.endpoint_edges[number]
             wanted = np.zeros(part.tenants, np.bool_)
             wanted[some] = seen.here[some]
             wanted_endpoints = np.zeros(len(part), np.bool_)

@@ -51,8 +51,7 @@ class _Side:
     def scopes(self) -> Iterator[Scope]:
         """The same, slice by slice."""
         tenants, endpoints = (
-            np.unique(np.concatenate(some)).astype(np.intp)
-            for some in (self.tenants, self.endpoints)
+            _ascending(np.concatenate(some)) for some in (self.tenants, self.endpoints)
         )
         return Scope.narrowed(self.view, tenants, endpoints)
 
@@ -78,6 +77,12 @@ class _Side:
             span = topology.tenant_span(tenant)
             macs = topology.taken(np.arange(span.start, span.stop)).mac
             self.endpoints.append(span.start + np.flatnonzero(macs == mac))
+
+
+def _ascending(indices: Indices) -> Indices:
+    """Each index once. (`np.unique` hashes, which takes a second for a million.)"""
+    found = np.sort(indices).astype(np.intp)
+    return found[np.diff(found, prepend=-1) > 0]
 
 
 def _rewritten(old: View, new: View) -> bool:
