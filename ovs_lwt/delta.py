@@ -190,11 +190,16 @@ def _fold(words: NDArray[np.uint64], start: np.uint64) -> NDArray[np.uint64]:
     state = np.full(len(words), start, np.uint64)
     for word in words.T:
         state ^= word
-        state *= np.uint64(0xBF58476D1CE4E5B9)
-        state ^= state >> np.uint64(31)
-        state *= np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(29)
+        state *= _SPREAD[0]
+        state ^= state >> _SHIFT[0]
+        state *= _SPREAD[1]
+        state ^= state >> _SHIFT[1]
     return state
+
+
+# Made once: for few rows they would cost more than the arithmetic.
+_SPREAD = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFT = np.uint64(31), np.uint64(29)
 
 
 def _starts(blocks: Sequence[Block]) -> Indices:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface
+from itertools import chain
 from weakref import ref
 
 import numpy as np
@@ -62,16 +63,16 @@ def changed(topology: Topology, changes: Changes) -> Topology:
     put_at = np.searchsorted(edges, changes.put.endpoints.tenant, "right") - 1
     gone_at = np.searchsorted(edges, changes.gone_tenant, "right") - 1
     order = np.argsort(put_at, kind="stable")
-    parts = list(topology.slices)
+    parts: list[Sequence[Slice]] = [(part,) for part in topology.slices]
     for number in np.unique(np.concatenate([put_at, gone_at])).tolist():
         first = int(edges[number])
         low, high = np.searchsorted(put_at, [number, number + 1], sorter=order)
-        put = slices.picked(changes.put, order[low:high], first, parts[number].tenants)
+        part = topology.slices[number]
+        put = slices.picked(changes.put, order[low:high], first, part.tenants)
         gone = gone_at == number
         gone_keys = _keys(changes.gone_tenant[gone] - np.uint32(first), changes.gone_mac[gone])
-        parts[number] = _edited(topology, first, parts[number], put, gone_keys)
-    cut = [piece for part in parts for piece in _recut(part)]
-    return replace(topology, slices=tuple(cut))
+        parts[number] = _recut(_edited(topology, first, part, put, gone_keys))
+    return replace(topology, slices=tuple(chain.from_iterable(parts)))
 
 
 def _recut(part: Slice) -> Sequence[Slice]:

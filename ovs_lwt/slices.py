@@ -27,6 +27,7 @@ SIZE = 8192
 """Endpoints in a slice, about: few enough to be cheap to replace, enough for numpy to be quick."""
 
 _TENANTS = 1 << 15
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +54,18 @@ class EndpointColumns:
             self.mac[rows],
             self.vtep[rows],
             self.spoofing[rows],
-            self.name.take(pa.array(rows)),
+            _taken(self.name, rows),
         )
+
+
+def _taken(texts: pa.StringArray, rows: Indices) -> pa.StringArray:
+    """These rows; a few unbroken runs of them, as after a change, are cut out and joined."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    if len(breaks) > _FEW or not len(rows):
+        return texts.take(pa.array(rows))
+    firsts, lasts = [0, *breaks.tolist()], [*(breaks - 1).tolist(), len(rows) - 1]
+    spans = zip(rows[firsts].tolist(), rows[lasts].tolist(), strict=True)
+    return pa.concat_arrays([texts[first : last + 1] for first, last in spans])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
