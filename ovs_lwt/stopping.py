@@ -27,11 +27,11 @@ class Stop:
         self._said = False
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Return True when a signal has come; False if none has in so many seconds."""
+        """Return True when a signal has come; False if none has in so many seconds (0: by now)."""
         self._receiver.settimeout(seconds)
         try:
             self._receiver.recv(1)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return False
         return True
 

@@ -181,6 +181,8 @@ def test_options_may_come_after_the_command_line_was_read() -> None:
 def test_a_signal_ends_the_wait_and_is_given_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stopping.on_signal() as stop:
+        assert not stop.wait(0)
+        assert not stop.wait(0.01)
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
         stop.wait()
     assert signal.getsignal(signal.SIGTERM) is before
