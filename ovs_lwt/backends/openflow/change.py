@@ -24,6 +24,7 @@ from ovs_lwt.view import View
 
 def transaction(old: View, new: View) -> Transaction:
     """What leads from the flows and groups of `old` to those of `new`."""
+    new.learn(old)
     before, after = (
         [program.full(view) for view in (old, new)] if _rewritten(old, new) else _parts(old, new)
     )
