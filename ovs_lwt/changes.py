@@ -42,8 +42,8 @@ def compare(old: Topology, new: Topology) -> tuple[Differing, Differing]:
     """Return what of `old` is not so in `new`, and what of `new` is not so in `old`.
 
     A tenant differs if its row does; an endpoint if one of its own columns or addresses does, or
-    name, address, `external`, plane or MAC prefix of its VTEP. The underlay and datapath ids belong
-    to no tenant and are not compared.
+    name, address, `external`, plane or MAC prefix of its VTEP. The underlay, datapath
+    ids and who replicates belong to no tenant and are not compared.
     """
     tenants = _unlike_tenants(old.tenants, new.tenants)
     found: tuple[list[Indices], list[Indices]] = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -77,6 +77,8 @@ def hosts_touched(old: Topology, new: Topology) -> frozenset[str] | None:
     """Return the names of the VTEPs whose view may differ; None: any of them."""
     if old.underlay != new.underlay or not _same_vteps(old.vteps, new.vteps):
         return None
+    if not np.array_equal(old.vteps.replicator, new.vteps.replicator):
+        return None
     touched = np.zeros(len(new.vteps), np.bool_)
     for side in compare(old, new):
         concerned, edges = side.tenants_concerned(), side.topology.tenant_edges
@@ -94,6 +96,7 @@ def same(old: Topology, new: Topology) -> bool:
         old.underlay == new.underlay
         and _vtep_rows(old.vteps) == _vtep_rows(new.vteps)
         and np.array_equal(old.vteps.datapath_id, new.vteps.datapath_id)
+        and np.array_equal(old.vteps.replicator, new.vteps.replicator)
         and not changed_tenants(old, new)
     )
 

@@ -77,6 +77,12 @@ class Vtep(_Part):
         " itself. A frame to a MAC under it that no endpoint has goes to this host alone. The"
         " other planes have an entry for each endpoint, with it and without.",
     )
+    replicator: Annotated[bool, BeforeValidator(flag)] = Field(
+        False,
+        description="True if this host replicates for others (RFC 9574): a host of plane ovs sends"
+        " one copy of a broadcast to one of its tenant's replicators, which sends it to the rest."
+        " It serves the tenants that have an endpoint on it. Only on plane ovs.",
+    )
     datapath_id: DatapathId | None = Field(
         None,
         description="OpenFlow datapath id of the host's bridge: 16 hex digits."

@@ -36,11 +36,11 @@ def from_switch(
         if tunnel is None:
             raise Refused(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
         ports = switch.ports()
-        by_flow = switch.datapath_type() == "netdev" if nd == "auto" else nd == "flow"
+        userspace = switch.datapath_type() == "netdev"
+    by_flow = userspace if nd == "auto" else nd == "flow"
     names = {port.ofport: port.name for port in ports} | {tunnel: DEFAULT_TUNNEL_PORT}
-    return Snapshot(
-        View(topology, index, tunnel, resolve(topology, index, ports)[0], by_flow), names
-    )
+    found: LocalPorts = resolve(topology, index, ports)[0]
+    return Snapshot(View(topology, index, tunnel, found, by_flow, userspace), names)
 
 
 def from_overlay(topology: Topology, host: str, nd: str = "auto") -> Snapshot:
@@ -55,4 +55,6 @@ def from_overlay(topology: Topology, host: str, nd: str = "auto") -> Snapshot:
     ]
     names = {port.ofport: port.name for port in ports} | {0: DEFAULT_TUNNEL_PORT}
     found: LocalPorts = resolve(topology, index, ports)[0]
-    return Snapshot(View(topology, index, 0, found, nd != "app"), names)
+    # Nobody knows its datapath here; where the app is to answer, it is the kernel's.
+    userspace = by_flow = nd != "app"
+    return Snapshot(View(topology, index, 0, found, by_flow, userspace), names)

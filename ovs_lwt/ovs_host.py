@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ovs_lwt.backends.openflow import neighbours, rawstats, session
+from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, session
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
@@ -27,6 +27,7 @@ class OvsHost:
     """Joins what the overlay says of a host with what its switch says, and tells of both.
 
     guests: port name -> endpoint; errors: port name -> what is wrong with its claim
+    wide_floods: tenants whose broadcasts the datapath cannot take at once -> copies
     last, refused: how the session last came out
     """
 
@@ -37,6 +38,7 @@ class OvsHost:
         self.connection: Connection | None = None
         self.guests: dict[str, str] = {}
         self.errors: dict[str, str] = {}
+        self.wide_floods: dict[str, int] = {}
         self.last: Synced[Counts] | None = None
         self.refused: session.SwitchRefused | None = None
         self._options = options
@@ -89,13 +91,15 @@ class OvsHost:
             for port in found
             if port.claim is not None and port.name not in self.errors
         }
-        view = View(topology, host, tunnel, ports, self._nd_by_flow())
+        userspace = self.switch.datapath_type() == "netdev"
+        view = View(topology, host, tunnel, ports, self._nd_by_flow(userspace), userspace)
         marks = topology.tenants.mark[view.guests.tenant].tolist()
         numbers = dict(zip(ports.port.tolist(), marks, strict=True))
         self._marks.want(found, {p.name: numbers[p.ofport] for p in found if p.name in self.guests})
         if self._view is None or not view.same(self._view):
             self._view = view
             self.session.desire(view, now)
+            self._weigh(view)
         self._voice.ports(self.errors)
         self.switch.report_errors(self.errors)
 
@@ -110,12 +114,23 @@ class OvsHost:
             return
         host = topology.vtep_index(self.name)
         ports, _ = resolve(topology, host, self._found)
-        self._view = View(topology, host, before.tunnel, ports, before.nd_by_flow)
+        self._view = View(topology, host, before.tunnel, ports, before.nd_by_flow, before.userspace)
         self.session.follow(self._view)
 
-    def _nd_by_flow(self) -> bool:
+    def _weigh(self, view: View) -> None:
+        """Warn of floods that are too wide for the datapath."""
+        self.wide_floods = floods.wide_floods(view)
+        replicator = bool(view.topology.vteps.replicator[view.host])
+        self._voice.floods(
+            {
+                name: limits.wide_flood(n, userspace=view.userspace, replicator=replicator)
+                for name, n in self.wide_floods.items()
+            }
+        )
+
+    def _nd_by_flow(self, userspace: bool) -> bool:
         chosen = self._options.neighbour_discovery
-        return self.switch.datapath_type() == "netdev" if chosen == "auto" else chosen == "flow"
+        return userspace if chosen == "auto" else chosen == "flow"
 
     # Its OpenFlow connection
 
@@ -218,6 +233,7 @@ class OvsHost:
             "ports": self.guests,
             "errors": self.errors,
             "marking": self._marks.marking(),
+            "wide_floods": self.wide_floods,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,

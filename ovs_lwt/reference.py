@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ovs_lwt import feature_table, model
+from ovs_lwt.backends.openflow.floods import GROUP_STEP, SHARED_LIST
 from ovs_lwt.backends.openflow.flowfiles import Entry, FlowFile, read_flows
 from ovs_lwt.backends.openflow.pipeline import COOKIE_OURS, COOKIE_VNI_MASK, pipeline
-from ovs_lwt.backends.openflow.rows import SHARED_LIST
 from ovs_lwt.backends.openflow.slots import KINDS
 
 _GENERATED = "<!-- Written by `make docs`: edit {source} and run it again. -->"
@@ -39,6 +39,9 @@ _EXITS = {
     "controller:": "app",
     "group:{local_flood}": "local_flood",
     "group:{remote_flood}": "remote_flood",
+    "group:{share}": "remote_flood",
+    "group:{ask}": "ask",
+    "group:{chain}": "chain",
 }
 _NODES = {
     "guests": '("a guest")',
@@ -47,6 +50,8 @@ _NODES = {
     "app": '("the app")',
     "local_flood": '{{"group: guests here"}}',
     "remote_flood": '{{"group: other hosts"}}',
+    "ask": '{{"group: replicators"}}',
+    "chain": '{{"group: other hosts, chained"}}',
 }
 
 _TABLES_INTRO = """\
@@ -55,8 +60,10 @@ This page lists what stands there; [the first packet](first-packet.md) goes thro
 """
 
 _DIAGRAM_NOTE = """\
-A packet that leaves a table by no arrow is dropped. Arrows only lead ahead. Behind classify, a flow
-that belongs to one tenant matches the tenant's VNI in `metadata`; the others serve all tenants.
+A packet that leaves a table by no arrow is dropped. Arrows only lead ahead; classify and replicate
+also look into themselves again, for what a leaf asks and for the shares of a wide list. Behind
+classify, a flow that belongs to one tenant matches the tenant's VNI in `metadata`; the others serve
+all tenants.
 """
 
 _OVERLAY_INTRO = """\
@@ -131,6 +138,8 @@ def _diagram(tables: list[FlowFile], groups: list[FlowFile]) -> str:
     lines += [f"    in_{name}{_NODES[name]}" for name in ("guests", "tunnel")]
     lines += [f"    {name}{shape}" for name, shape in _NODES.items()]
     for source, target in dict.fromkeys(edges):
+        if source == target:
+            continue
         start = f"in_{source}" if source in ("guests", "tunnel") else source
         lines.append(f"    {start} --> {target}")
     return "```mermaid\n" + "\n".join(lines) + "\n```"
@@ -138,7 +147,7 @@ def _diagram(tables: list[FlowFile], groups: list[FlowFile]) -> str:
 
 def _targets(entry: Entry) -> Iterator[str]:
     actions = entry.text.partition("actions=")[2]
-    yield from re.findall(r"goto_table:(\w+)", actions)
+    yield from re.findall(r"(?:goto_table:|resubmit\(,)(\w+)", actions)
     yield from (node for action, node in _EXITS.items() if action in actions)
 
 
@@ -192,7 +201,8 @@ def _cookies() -> str:
         "## Cookies and group numbers\n\nA cookie says what a flow is for, and whose it is:\n\n"
         + _rows(["bits", "value", "what it is"], lines)
         + f"\n\n`cookie=VNI/{COOKIE_VNI_MASK:#x}` lists one tenant. A tenant's own group bears its"
-        f" VNI; a list of VTEPs bears {SHARED_LIST} plus the lowest VNI that shares it."
+        f" VNI; a list of VTEPs bears {SHARED_LIST} plus the lowest VNI that shares it; its other"
+        f" groups follow {GROUP_STEP} apart."
     )
 
 

@@ -62,6 +62,7 @@ class VtepColumns:
     `family` is 4 or 6; `ipv4` (host byte order) is 0 for an IPv6 VTEP; `ipv6` is ``[V, 16]``,
     network byte order, all zero for an IPv4 VTEP. `plane` is what forwards there. `mac_prefix` and
     `mac_mask` (48 bits) are what its guests' MACs begin with; both 0 where nothing is said.
+    `replicator` is True where it replicates for others.
     """
 
     name: tuple[str, ...]
@@ -73,6 +74,7 @@ class VtepColumns:
     plane: tuple[Plane, ...]
     mac_prefix: U64
     mac_mask: U64
+    replicator: Flags
 
     @classmethod
     def build(cls, vteps: Mapping[str, Vtep]) -> VtepColumns:
@@ -98,6 +100,7 @@ class VtepColumns:
             plane=tuple(vtep.plane for vtep in vteps.values()),
             mac_prefix=np.array([prefix for prefix, _ in prefixes], np.uint64),
             mac_mask=np.array([mask for _, mask in prefixes], np.uint64),
+            replicator=np.array([vtep.replicator for vtep in vteps.values()], np.bool_),
         )
 
     def address(self, index: int) -> str:

@@ -92,6 +92,7 @@ class View:
 
     host: index of its VTEP; tunnel: OpenFlow port of the shared VXLAN port
     nd_by_flow: the datapath can turn a neighbour solicitation into an advertisement by itself
+    userspace: it is Open vSwitch's own datapath, not the kernel's
     """
 
     topology: Topology
@@ -99,13 +100,14 @@ class View:
     tunnel: int
     ports: LocalPorts
     nd_by_flow: bool = True
+    userspace: bool = True
 
     def same(self, other: View) -> bool:
         """Whether it is the same topology object, seen with the same facts."""
         return (
             self.topology is other.topology
-            and (self.host, self.tunnel, self.nd_by_flow)
-            == (other.host, other.tunnel, other.nd_by_flow)
+            and (self.host, self.tunnel, self.nd_by_flow, self.userspace)
+            == (other.host, other.tunnel, other.nd_by_flow, other.userspace)
             and self.ports.same(other.ports)
         )
 

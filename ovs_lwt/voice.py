@@ -19,6 +19,7 @@ class Voice:
 
     name: str
     _told: dict[str, str] = field(default_factory=dict)
+    _wide: dict[str, str] = field(default_factory=dict)
 
     def say(self, level: int, text: str) -> None:
         """Say one thing."""
@@ -38,6 +39,14 @@ class Voice:
             if self._told.get(name) != error:
                 self.say(logging.WARNING, f"port {name}: {error}")
         self._told = dict(errors)
+
+    def floods(self, wide: Mapping[str, str]) -> None:
+        """Say whose broadcasts are too wide (tenant -> sentence), as far as it is news."""
+        news = [f"{name}: {text}" for name, text in wide.items() if self._wide.get(name) != text]
+        if news:
+            self.say(logging.WARNING, f"{len(news)} tenants have wide floods:")
+            self.list(logging.WARNING, news)
+        self._wide = dict(wide)
 
     def synced(self, now: Synced[C], before: Synced[C] | None) -> Synced[C]:
         """Say that all is as it should be. Returns what is to be remembered of it: an audit that

@@ -18,6 +18,7 @@ from ovs_lwt.sources import endpoints_csv
 from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
 from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
 from ovs_lwt.sources.planes import check_planes
+from ovs_lwt.sources.replicators import check_replicators
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, joined
 from ovs_lwt.sources.words import path_text
@@ -39,7 +40,7 @@ _PIECE = 1 << 20
 _LARGE = 1 << 20
 
 _NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark", "label"})
-_FLAGS = frozenset({"external"})
+_FLAGS = frozenset({"external", "replicator"})
 
 
 @dataclass(slots=True)
@@ -150,6 +151,7 @@ class _Reading:
         draft = draft_of(raw, overlay)
         check_vteps(draft, place, report)
         check_tenants(draft, place, report)
+        check_replicators(draft, place, report)
         rows = endpoints_of(raw, overlay, draft, place, report)
         named = overlay.endpoints_file if overlay else _text(raw, "endpoints_file")
         if named:

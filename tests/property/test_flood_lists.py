@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ovs_lwt.backends.openflow import change, program
-from ovs_lwt.backends.openflow.rows import SHARED_LIST
+from ovs_lwt.backends.openflow.floods import SHARED_LIST
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.view import View
 from tests.property.hosts import Overlay
@@ -78,5 +78,5 @@ def test_a_host_that_joins_a_shared_list_changes_one_group_and_no_other_tenant(
     assert all(flow[24] != BUM and flow[25] == 0 for flow in flows)
     whose = {int.from_bytes(flow[8:16], "big") & 0xFFFFFF for flow in flows if flow[24] == FORWARD}
     assert whose == vnis
-    # Everything else is the newcomer itself: its VTEP in peer, its endpoints in forward.
-    assert len(flows) == 1 + len(vnis)
+    # Everything else is the newcomer itself: its VTEP in peer and copy, its endpoints in forward.
+    assert len(flows) == 2 + len(vnis)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovs_lwt.backends.openflow import encode, framework, program, wire
+from ovs_lwt.backends.openflow.floods import SHARED_LIST
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, pipeline
 from ovs_lwt.backends.openflow.program import FlowBlock, Program
-from ovs_lwt.backends.openflow.rows import SHARED_LIST
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
@@ -119,7 +119,7 @@ def buckets_in_words(view: View, group: int) -> list[str]:
     members = sorted(set(topology.endpoints.vtep[topology.endpoints.tenant == index].tolist()))
     field = "tun_dst" if vteps.family[view.host] == 4 else "tun_ipv6_dst"
     return [
-        f"set_field:{vteps.address(vtep)}->{field},output:{view.tunnel}"
+        f"set_field:{vteps.address(vtep)}->{field},resubmit(,9)"
         for vtep in members
         if vtep != view.host
     ]

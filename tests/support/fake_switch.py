@@ -243,6 +243,8 @@ class FakeSwitch:
             for key in [key for key, flow in state.flows.items() if group in groups_of(flow)]:
                 del state.flows[key]
             return
+        if any(called not in state.groups for called in groups_called(buckets)):
+            raise _Refusal(BAD_OUT_GROUP, message)
         state.groups[group] = (kind, buckets)
 
     def _change_flow(self, state: State, message: Message) -> None:
@@ -307,6 +309,17 @@ def actions_of(flow: Flow) -> Iterator[tuple[int, bytes]]:
 def groups_of(flow: Flow) -> list[int]:
     """The groups that a flow sends packets to."""
     return [int.from_bytes(body[:4], "big") for kind, body in actions_of(flow) if kind == 22]
+
+
+def groups_called(buckets: bytes) -> Iterator[int]:
+    """The groups that buckets (7.3.4.2) send packets to."""
+    at = 0
+    while at < len(buckets):
+        length = int.from_bytes(buckets[at : at + 2], "big")
+        for kind, body in _type_length(buckets[at + 16 : at + length]):
+            if kind == 22:
+                yield int.from_bytes(body[:4], "big")
+        at += length
 
 
 def _type_length(data: bytes) -> Iterator[tuple[int, bytes]]:

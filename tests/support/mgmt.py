@@ -45,6 +45,8 @@ class SwitchSocket:
                 self._socket.sendall(data)
                 self.sent += len(data)
             session.outbox.clear()
+            if session.produce():
+                continue
             if session.state in (State.IN_SYNC, State.REFUSED):
                 return
             session.receive(self._message(), time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,22 @@ def endpoint(overlay: Overlay, identity: str) -> dict[str, Any]:
     return found
 
 
+def spread(hosts: int, replicators: int = 0, *, six: bool = False) -> Overlay:
+    """One tenant, blue, with a guest on each of so many hosts; the last of them are replicators."""
+    names = [f"host{number:04}" for number in range(1, hosts + 1)]
+    network = ip_network("2001:db8::/64" if six else "10.128.0.0/12")
+    vteps: Overlay = {
+        name: {"address": str(network[number])} for number, name in enumerate(names, 1)
+    }
+    for name in names[hosts - replicators :]:
+        vteps[name]["replicator"] = True
+    guests = {
+        f"web{number}": {"host": name, "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"}
+        for number, name in enumerate(names, 1)
+    }
+    return {"vteps": vteps, "tenants": {"blue": {"vni": 1010, "endpoints": guests}}}
+
+
 def claims(topology: Topology, host: str) -> list[LocalPort]:
     """A port for every endpoint of a host, numbered from 1."""
     local = np.flatnonzero(topology.endpoints.vtep == topology.vtep_index(host))
@@ -79,9 +96,10 @@ def view(
     ports: Sequence[LocalPort] | None = None,
     *,
     nd_by_flow: bool = True,
+    userspace: bool = True,
 ) -> View:
     """The view of a host, by default with every guest attached."""
     topology = from_dict(two_tenants() if overlay is None else overlay)
     index = topology.vtep_index(host)
     found = claims(topology, host) if ports is None else ports
-    return View(topology, index, TUNNEL, resolve(topology, index, found)[0], nd_by_flow)
+    return View(topology, index, TUNNEL, resolve(topology, index, found)[0], nd_by_flow, userspace)

@@ -6,6 +6,7 @@ The difference between desired and installed rests on it: see encode.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from ovs_lwt.backends.openflow import program
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.outcome import Synced
-from ovs_lwt.sources.overlay_file import parse_text
+from ovs_lwt.sources.overlay_file import from_dict, parse_text
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View
 from tests.support.mgmt import SwitchSocket
+from tests.support.overlays import spread
 from tests.support.ovs import OvsHost
 
 # Every entry of flows/ has a row on one of these hosts: a port with addresses, one without, a
@@ -73,19 +75,35 @@ def view(topology: Topology, *, nd_by_flow: bool = True) -> View:
     return View(topology, 0, TUNNEL, ports, nd_by_flow)
 
 
-VIEWS = [
-    view(parse_text(OVERLAY.format(*IPV4))),
-    view(parse_text(OVERLAY.format(*IPV4)), nd_by_flow=False),
-    view(parse_text(OVERLAY.format(*IPV6))),
-]
+def flooding(
+    hosts: int, replicators: int = 0, *, six: bool = False, userspace: bool = True
+) -> View:
+    """The first of so many hosts that share a tenant, the last of which are replicators."""
+    topology = from_dict(spread(hosts, replicators, six=six))
+    return replace(view(topology), userspace=userspace)
+
+
+VIEWS = {
+    "ipv4": view(parse_text(OVERLAY.format(*IPV4))),
+    "nd-by-app": view(parse_text(OVERLAY.format(*IPV4)), nd_by_flow=False),
+    "ipv6": view(parse_text(OVERLAY.format(*IPV6))),
+    "replicators": flooding(4, 2),
+    "replicators, ipv6": flooding(4, 2, six=True),
+    "wide": flooding(550),
+    "wide, for replicators": flooding(1200, 3),
+    "wider": flooding(3000),
+    "wider, ipv6": flooding(1300, six=True),
+    "wider, kernel": flooding(1300, userspace=False),
+    "wider, kernel, ipv6": flooding(1300, six=True, userspace=False),
+}
 
 
 def test_the_views_use_every_entry_of_the_pipeline() -> None:
-    used = {flows.rows.entry for each in VIEWS for flows in program.full(each).flows}
+    used = {flows.rows.entry for each in VIEWS.values() for flows in program.full(each).flows}
     assert used == set(pipeline().flows)
 
 
-@pytest.mark.parametrize("wanted", VIEWS, ids=["ipv4", "nd-by-app", "ipv6"])
+@pytest.mark.parametrize("wanted", VIEWS.values(), ids=VIEWS)
 def test_what_was_sent_is_listed_and_nothing_is_sent_again(bridge: Path, wanted: View) -> None:
     with SwitchSocket(bridge) as switch:
         cold = Session()
@@ -109,11 +127,11 @@ def test_from_view_to_view_and_back_leaves_the_first(bridge: Path, host: OvsHost
     session = Session()
     with SwitchSocket(bridge) as switch:
         listings = []
-        for wanted in (VIEWS[0], VIEWS[2], VIEWS[1], VIEWS[0]):
-            session.desire(wanted, 0)
+        for name in ("ipv4", "ipv6", "wider", "wide", "wider, kernel", "nd-by-app", "ipv4"):
+            session.desire(VIEWS[name], 0)
             switch.drive(session)
             assert session.state is State.IN_SYNC, session.events
             listings.append(host.run("ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "--sort",
                                      "dump-flows", "br0"))  # fmt: skip
-    assert listings[0] == listings[3]
+    assert listings[0] == listings[-1]
     assert listings[0] != listings[1]

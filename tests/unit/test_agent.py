@@ -36,6 +36,7 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
             "groups": 4,
             "errors": {},
             "marking": {},
+            "wide_floods": {},
             "refused": [],
             "seconds": 0.0,
             "ports": {"blue-web1": "blue/web1", "red-web1": "red/web1"},
@@ -223,11 +224,11 @@ def test_foreign_flows_are_named_in_the_log(world: World, caplog: pytest.LogCapt
         yield
         for priority in range(12):
             flow = Flow(0xBEEF, (0, 0), (0, 0), b"")
-            world.switch["host1"].state.flows[9, priority, match_all] = flow
+            world.switch["host1"].state.flows[99, priority, match_all] = flow
         world.now += AUDIT
         yield
         assert "host1: removed 12 flows or groups that are not ours" in caplog.text
-        assert "host1:   cookie=0xbeef table=9 priority=0" in caplog.text
+        assert "host1:   cookie=0xbeef table=99 priority=0" in caplog.text
         assert caplog.text.count("cookie=0xbeef") == 10, "ten are enough to know"
 
     world.run(story())

@@ -24,16 +24,18 @@ def test_the_tables_stand_in_the_order_of_the_packet() -> None:
     numbers = {name: number for number, name in pipeline().tables}
     assert [name for _, name in pipeline().tables] == [
         *("classify", "peer", "security", "respond", "advertise", "forward", "bum"),
+        *("replicate", "copy"),
     ]
     assert numbers["classify"] == 0, "packets begin at table 0"
-    assert set(range(8)) - set(numbers.values()) == {5}, "left free for route"
+    assert set(range(10)) - set(numbers.values()) == {5}, "left free for route"
 
 
 def test_every_table_ends_with_a_flow_for_the_rest() -> None:
     """Nothing is dropped without a flow that counts it, save by the tenants' own tables."""
     catches = {flow.table for flow in FLOWS.values() if "priority=0 " in flow.text}
     numbers = {name: number for number, name in pipeline().tables}
-    assert catches == {numbers[name] for name in ("peer", "security", "respond", "forward")}
+    last = ("peer", "security", "respond", "forward", "copy")
+    assert catches == {numbers[name] for name in last}
 
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ovs_lwt import slices
-from ovs_lwt.backends.openflow import change, program, rows
-from ovs_lwt.backends.openflow.rows import SHARED_LIST
+from ovs_lwt.backends.openflow import change, floods, program
+from ovs_lwt.backends.openflow.floods import SHARED_LIST
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.view import View
 from ovs_lwt.vswitch import LocalPort
@@ -193,7 +193,7 @@ def test_over_ipv6_everything_about_tunnels_is_ipv6() -> None:
     assert count(of, "peer.known_vtep", "forward.remote_endpoint") == [0, 0]
     assert count(of, "peer.known_vtep6", "forward.remote_endpoint6") == [2, 3]
     assert "set_field:2001:db8::12->tun_ipv6_dst" in lines(of, "forward.remote_endpoint6")[0]
-    assert {buckets.entry for buckets in rows.remote_floods(of, of.flood_lists.members)} == {
+    assert {buckets.entry for buckets in floods.remote_floods(of, of.flood_lists.members)} == {
         "remote_flood6"
     }
 
@@ -205,12 +205,14 @@ def test_tenants_that_span_the_same_hosts_share_a_flood_list() -> None:
     assert set(program.full(of).groups) == {1010, 2020, SHARED_LIST + 1010}
     for vni in (1010, 2020):
         (line,) = [line for line in lines(of, "bum.from_guest") if f"metadata={vni} " in line]
-        assert line.endswith(f"actions=group:{vni},group:{SHARED_LIST + 1010}")
+        assert line.endswith(
+            f"actions=group:{vni},set_field:{SHARED_LIST + 1010}->reg1,goto_table:8"
+        )
 
 
 def test_from_the_tunnel_nothing_goes_back_into_it() -> None:
     assert lines(view(), "bum.from_tunnel") == [
-        f"in_port={TUNNEL},metadata={vni} actions=group:{vni}" for vni in (1010, 2020)
+        f"in_port={TUNNEL},reg0=0,metadata={vni} actions=group:{vni}" for vni in (1010, 2020)
     ]
 
 
@@ -220,7 +222,7 @@ def test_a_tenant_on_one_host_has_an_empty_flood_list() -> None:
         del overlay["tenants"]["blue"]["endpoints"][name]
     of = view(overlay)
     (blue, red) = sorted(
-        rows.remote_floods(of, of.flood_lists.members), key=lambda buckets: buckets.group
+        floods.remote_floods(of, of.flood_lists.members), key=lambda buckets: buckets.group
     )
     assert (blue.group, blue.count) == (SHARED_LIST + 1010, 0)
     assert (red.group, red.count) == (SHARED_LIST + 2020, 1)

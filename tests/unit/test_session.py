@@ -202,14 +202,14 @@ def test_of_changes_while_reading_the_last_counts() -> None:
 
 def test_foreign_flows_and_groups_are_removed_and_reported() -> None:
     switch = FakeSwitch()
-    switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    switch.state.flows[99, 7, MATCH_ALL] = SOMEBODYS
     switch.state.groups[50_000_000] = (0, b"")
     line = Line(switch)
     line.session.desire(view(), line.now)
     line.connect()
     assert line.switch.state == holding(view())
     (removed,) = [event for event in line.events if isinstance(event, ForeignRemoved)]
-    assert set(removed.lines) == {"group_id=50000000", "cookie=0xbeef table=9 priority=7"}
+    assert set(removed.lines) == {"group_id=50000000", "cookie=0xbeef table=99 priority=7"}
 
 
 def test_our_own_leftovers_go_without_a_word() -> None:
@@ -225,13 +225,13 @@ def test_our_own_leftovers_go_without_a_word() -> None:
 
 def test_foreign_flows_stay_where_the_user_wants_them_to() -> None:
     switch = FakeSwitch()
-    switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    switch.state.flows[99, 7, MATCH_ALL] = SOMEBODYS
     switch.state.groups[50_000_000] = (0, b"")
     line = Line(switch, Session(keep_foreign=True))
     line.session.desire(view(), line.now)
     line.connect()
     ours = holding(view())
-    assert switch.state.flows == ours.flows | {(9, 7, MATCH_ALL): SOMEBODYS}
+    assert switch.state.flows == ours.flows | {(99, 7, MATCH_ALL): SOMEBODYS}
     assert switch.state.groups == ours.groups | {50_000_000: (0, b"")}
     assert [type(event) for event in line.events] == [Synced]
     assert line.session.flow_count == len(ours.flows)
@@ -240,7 +240,7 @@ def test_foreign_flows_stay_where_the_user_wants_them_to() -> None:
 
 def test_a_flow_with_our_cookie_that_we_do_not_want_goes_even_so() -> None:
     line = in_sync(view(), keep_foreign=True)
-    line.switch.state.flows[9, 7, MATCH_ALL] = Flow(0x4C57 << 48 | 1, (0, 0), (0, 0), b"")
+    line.switch.state.flows[99, 7, MATCH_ALL] = Flow(0x4C57 << 48 | 1, (0, 0), (0, 0), b"")
     line.wait(AUDIT)
     assert line.switch.state == holding(view())
 
@@ -253,7 +253,7 @@ def test_the_audit_mends_what_others_have_broken() -> None:
     del flows[deleted]
     flows[altered] = Flow(flows[altered].cookie, (0, 0), (0, 0), b"")
     flows[timed] = Flow(flows[timed].cookie, (5, 0), (0, 0), flows[timed].rest)
-    flows[9, 7, MATCH_ALL] = SOMEBODYS
+    flows[99, 7, MATCH_ALL] = SOMEBODYS
     del line.switch.state.groups[FLOOD_BLUE]
     line.forget()
     line.wait(AUDIT - 1)
@@ -261,7 +261,7 @@ def test_the_audit_mends_what_others_have_broken() -> None:
     line.wait(1)
     assert line.switch.state == whole
     removed, synced = line.events
-    assert removed == ForeignRemoved(("cookie=0xbeef table=9 priority=7",))
+    assert removed == ForeignRemoved(("cookie=0xbeef table=99 priority=7",))
     assert isinstance(synced, Synced)
     assert synced.audit
     assert (synced.counts.flows_written, synced.counts.flows_deleted) == (3, 1)
@@ -281,11 +281,11 @@ def test_an_audit_that_finds_nothing_sends_nothing() -> None:
 
 def test_an_overlay_that_changes_all_the_time_is_audited_all_the_same() -> None:
     line = in_sync(view())
-    line.switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    line.switch.state.flows[99, 7, MATCH_ALL] = SOMEBODYS
     for number in range(8):
         line.wait(AUDIT / 4)
         line.desire(view(blue_moved_to_host3() if number % 2 else two_tenants()))
-    assert (9, 7, MATCH_ALL) not in line.switch.state.flows
+    assert (99, 7, MATCH_ALL) not in line.switch.state.flows
 
 
 def test_groups_come_before_the_flows_that_use_them_and_deletes_come_last() -> None:

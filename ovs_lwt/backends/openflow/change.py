@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovs_lwt.backends.openflow import program, rows
+from ovs_lwt.backends.openflow import floods, program
 from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.backends.scope import Scope
@@ -91,7 +91,12 @@ def _rewritten(old: View, new: View) -> bool:
     tunnel's port.
     """
     families = (view.topology.vteps.family[view.host] for view in (old, new))
-    return old.tunnel != new.tunnel or old.nd_by_flow != new.nd_by_flow or len(set(families)) > 1
+    return (
+        old.tunnel != new.tunnel
+        or old.nd_by_flow != new.nd_by_flow
+        or old.userspace != new.userspace
+        or len(set(families)) > 1
+    )
 
 
 def _parts(old: View, new: View) -> list[Program]:
@@ -99,11 +104,15 @@ def _parts(old: View, new: View) -> list[Program]:
     parts = []
     for side, lists in zip(_sides(old, new), _differing_lists(old, new), strict=True):
         scopes = list(side.scopes())
-        groups = [buckets for scope in scopes for buckets in rows.local_floods(scope)]
-        groups += rows.remote_floods(side.view, lists.values())
+        groups = [buckets for scope in scopes for buckets in floods.local_floods(scope)]
+        groups += floods.remote_floods(side.view, lists.values())
         parts.append(
             Program(
-                (*([program.shared(side.view)] if shared else []), *map(program.of, scopes)),
+                (
+                    *([program.shared(side.view)] if shared else []),
+                    program.lists(side.view, lists.values()),
+                    *map(program.of, scopes),
+                ),
                 program.groups(groups),
             )
         )

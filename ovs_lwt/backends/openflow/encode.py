@@ -22,6 +22,12 @@ from ovs_lwt.backends.openflow import framework
 _ETHERTYPE_IPV4, _ETHERTYPE_ARP, _ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
 _PROTOCOL_UDP, _PROTOCOL_ICMP6 = 17, 58
 
+# Two of Nicira's actions, encap(nsh) and decap(), see ovs-actions(7): subtype, and the type of
+# packet that comes out. os-ken and Ryu have a class for the first, which raises NameError, and none
+# for the second.
+_ENCAP_NSH = 46, bytes.fromhex("0000 0001894f")
+_DECAP = 47, bytes.fromhex("0000 0000fffe")
+
 _SHORTHANDS: dict[str, dict[str, int]] = {
     "arp": {"eth_type": _ETHERTYPE_ARP},
     "ip": {"eth_type": _ETHERTYPE_IPV4},
@@ -64,6 +70,8 @@ _FIELDS: dict[str, str] = {
     "tun_dst": "tun_ipv4_dst",
     "tun_ipv6_src": "tun_ipv6_src",
     "tun_ipv6_dst": "tun_ipv6_dst",
+    "reg0": "reg0",
+    "reg1": "reg1",
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }
@@ -252,6 +260,19 @@ def _action(name: str, value: Any) -> Any:
                 source.get("start", 0),
                 target.get("start", 0),
             )
+        case "load":
+            target = value["dst"]
+            return parser.NXActionRegLoad(
+                _nicira_ext().ofs_nbits(target["start"], target["end"]),
+                _nxm_name(target["field"]),
+                value["value"],
+            )
+        case "resubmit":
+            return parser.NXActionResubmitTable(table_id=value["table"])
+        case "encap":
+            return parser.NXActionUnknown(*_ENCAP_NSH)
+        case "decap":
+            return parser.NXActionUnknown(*_DECAP)
     raise NotEncodable(f"action {name}")
 
 
@@ -295,6 +316,10 @@ def _protocol() -> Any:
     return framework.current().ofproto_protocol.ProtocolDesc(
         version=framework.current().ofproto_v1_4.OFP_VERSION
     )
+
+
+def _nicira_ext() -> Any:
+    return framework.current().module("ofproto.nicira_ext")
 
 
 @cache

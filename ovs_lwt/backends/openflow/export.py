@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from ovs_lwt.backends import words
 from ovs_lwt.backends.openflow import program
+from ovs_lwt.backends.openflow.floods import list_rows
 from ovs_lwt.backends.openflow.pipeline import pipeline
+from ovs_lwt.backends.openflow.relations import Buckets
 from ovs_lwt.backends.openflow.rows import tenant_rows
 from ovs_lwt.backends.openflow.slots import KINDS
 from ovs_lwt.backends.scope import Scope
@@ -30,7 +32,8 @@ _PORTS = frozenset({"port", "tunnel"})
 def write_flows(view: View, names: Names, out: TextIO) -> None:
     """Print every flow, table by table, the reason for each before it."""
     found: dict[int, list[tuple[str, pa.StringArray]]] = {}
-    for rows in chain(program.shared_rows(view), tenant_rows(Scope.everything(view))):
+    lists = list_rows(view, view.flood_lists.members)
+    for rows in chain(program.shared_rows(view), lists, tenant_rows(Scope.everything(view))):
         template = pipeline().flows[rows.entry]
         if rows.count:
             columns = {**rows.columns, "cookie": template.cookies(rows.columns)}
@@ -48,10 +51,14 @@ def write_groups(view: View, names: Names, out: TextIO) -> None:
     """Print every group, one a line."""
     out.write("# groups\n")
     for buckets in program.group_buckets(view, [Scope.everything(view)]):
-        template = pipeline().groups[buckets.entry]
-        head = template.heading(buckets.group)
-        each = _fill("bucket=actions=" + template.bucket, buckets.count, buckets.columns, names)
-        out.write(",".join([head, *each.to_pylist()]) + "\n")
+        head = pipeline().groups[buckets.entry].heading(buckets.group)
+        out.write(",".join([head, *_each(buckets, names)]) + "\n")
+
+
+def _each(buckets: Buckets, names: Names) -> list[str]:
+    text = "bucket=actions=" + pipeline().groups[buckets.entry].bucket
+    lines: list[str] = _fill(text, buckets.count, buckets.columns, names).to_pylist()
+    return [*(_each(buckets.first, names) if buckets.first else ()), *lines]
 
 
 def _fill(text: str, count: int, columns: Columns, names: Names) -> pa.StringArray:

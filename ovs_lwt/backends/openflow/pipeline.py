@@ -25,7 +25,7 @@ BUNDLE = 1
 COOKIE_OURS = 0x4C57 << 48
 COOKIE_OURS_MASK = 0xFFFF << 48
 COOKIE_VNI_MASK = 0xFFFFFF
-_TABLE = re.compile(r"\b(table=|goto_table:)(\w+)")
+_TABLE = re.compile(r"\b(table=|goto_table:|resubmit\(,)(\w+)")
 _BUCKET = " bucket=actions="
 _GROUP_NUMBER = re.compile(r"\{\w+\}")
 _GROUP_HEAD = re.compile(rf"group_id={_GROUP_NUMBER.pattern},type=all")
@@ -107,7 +107,7 @@ def compile_files(files: tuple[FlowFile, ...]) -> Pipeline:
     for file in files:
         for entry in file.entries:
             if file.number is None:
-                groups[entry.name] = _compile_group(entry)
+                groups[entry.name] = _compile_group(entry, numbers)
             else:
                 flows[entry.id] = _compile_flow(entry, numbers)
     tables = tuple((number, name) for name, number in numbers.items())
@@ -120,14 +120,11 @@ def _compile_flow(entry: Entry, numbers: Mapping[str, int]) -> FlowTemplate:
         raise FlowFileError(
             f"{entry.place}: a flow of this file begins with `table={entry.table} `"
         )
+    text = _numbered(entry, entry.text, numbers)
     for kind, name in _TABLE.findall(entry.text):
-        if name not in numbers:
-            raise FlowFileError(f"{entry.place}: {kind}{name}: there is no such table")
-        if kind == "goto_table:" and numbers[name] <= here:
-            raise FlowFileError(
-                f"{entry.place}: goto_table:{name} leads back: packets only go ahead"
-            )
-    text = _TABLE.sub(lambda match: match[1] + str(numbers[match[2]]), entry.text)
+        # A resubmit to its own table is how a packet comes to another flow of it.
+        if numbers[name] < here or (kind == "goto_table:" and numbers[name] == here):
+            raise FlowFileError(f"{entry.place}: {kind}{name} leads back: packets only go ahead")
 
     def message(values: Mapping[str, int]) -> bytes:
         words = {name: KINDS[name].text(values[name]) for name in entry.slots}
@@ -138,8 +135,16 @@ def _compile_flow(entry: Entry, numbers: Mapping[str, int]) -> FlowTemplate:
     return FlowTemplate(entry, here, text, _trace(entry, message, widths))
 
 
-def _compile_group(entry: Entry) -> GroupTemplate:
-    head, _, bucket = entry.text.partition(_BUCKET)
+def _numbered(entry: Entry, text: str, numbers: Mapping[str, int]) -> str:
+    """The text with the tables' numbers in place of their names."""
+    for kind, name in _TABLE.findall(text):
+        if name not in numbers:
+            raise FlowFileError(f"{entry.place}: {kind}{name}: there is no such table")
+    return _TABLE.sub(lambda match: match[1] + str(numbers[match[2]]), text)
+
+
+def _compile_group(entry: Entry, numbers: Mapping[str, int]) -> GroupTemplate:
+    head, _, bucket = _numbered(entry, entry.text, numbers).partition(_BUCKET)
     if not bucket:
         raise FlowFileError(f"{entry.place}: a group has one `bucket=actions=…`")
     if not _GROUP_HEAD.fullmatch(head):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ovs_lwt.backends.openflow import encode, rows, wire
+from ovs_lwt.backends.openflow import encode, floods, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
-from ovs_lwt.backends.openflow.rows import Buckets, Rows
+from ovs_lwt.backends.openflow.relations import Buckets, Rows
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.delta import Block
 from ovs_lwt.mistakes import Refused
@@ -75,7 +75,8 @@ class Program:
 def full(view: View) -> Program:
     """Everything the host needs."""
     scopes = list(Scope.slices(view))
-    return Program((shared(view), *map(of, scopes)), groups(group_buckets(view, scopes)))
+    parts = (shared(view), lists(view, view.flood_lists.members), *map(of, scopes))
+    return Program(parts, groups(group_buckets(view, scopes)))
 
 
 def of(scope: Scope) -> Part:
@@ -86,6 +87,11 @@ def of(scope: Scope) -> Part:
 def shared(view: View) -> Part:
     """The flows that are no tenant's."""
     return Part(partial(shared_rows, view))
+
+
+def lists(view: View, owners: Iterable[int]) -> Part:
+    """The flows of the flood lists of these owners (see FloodLists)."""
+    return Part(partial(floods.list_rows, view, tuple(owners)))
 
 
 def groups(every: Iterable[Buckets]) -> dict[int, bytes]:
@@ -104,8 +110,8 @@ def shared_rows(view: View) -> Iterator[Rows]:
 def group_buckets(view: View, scopes: Iterable[Scope]) -> Iterator[Buckets]:
     """The buckets of every group: the guests of the tenants in scope, and the lists of VTEPs."""
     for scope in scopes:
-        yield from rows.local_floods(scope)
-    yield from rows.remote_floods(view, view.flood_lists.members)
+        yield from floods.local_floods(scope)
+    yield from floods.remote_floods(view, view.flood_lists.members)
 
 
 def _stamp(found: Rows) -> FlowBlock:
@@ -119,13 +125,19 @@ def _stamp(found: Rows) -> FlowBlock:
 
 def _group(found: Buckets) -> bytes:
     head = encode.encoded(encode.group_mod("ADD", found.group, []), 0)[wire.GROUP_MOD_BODY :]
-    body = head + pipeline().groups[found.entry].message.stamp(found.count, found.columns).tobytes()
+    body = head + _buckets(found)
     if len(body) + _ENVELOPE > _MESSAGE_LIMIT:
         raise Refused(
             f"group {found.group} would have {found.count} members, {len(body)} bytes: an OpenFlow"
-            f" message holds {_MESSAGE_LIMIT}. Spread the tenant over fewer hosts."
+            f" message holds {_MESSAGE_LIMIT}. Spread the tenant's guests over more hosts."
         )
     return body
+
+
+def _buckets(found: Buckets) -> bytes:
+    first = _buckets(found.first) if found.first else b""
+    stencil = pipeline().groups[found.entry].message
+    return first + stencil.stamp(found.count, found.columns).tobytes()
 
 
 def _value(column: Column, row: int) -> int:

@@ -9,42 +9,19 @@ what it touches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_lwt.backends.openflow import floods
+from ovs_lwt.backends.openflow.relations import Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
-from ovs_lwt.stencil import Column, Columns
-from ovs_lwt.topology import U32, Flags
+from ovs_lwt.stencil import Column
+from ovs_lwt.topology import Flags
 from ovs_lwt.view import Indices, View
 
 _T = TypeVar("_T", bound=np.generic)
-
-SHARED_LIST = 1_000_000_000
-"""Group number of a list of VTEPs, less the lowest VNI of the tenants that share it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """The rows of one entry of `flows/` ("forward.remote_endpoint"): n values for each of its
-    slots.
-    """
-
-    entry: str
-    count: int
-    columns: Columns
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Buckets:
-    """The buckets of one group ("remote_flood")."""
-
-    entry: str
-    group: int
-    count: int
-    columns: Columns
 
 
 def tenant_rows(scope: Scope) -> Iterator[Rows]:
@@ -55,13 +32,13 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
     yield from _respond(scope)
     yield from _forward(scope)
     if len(scope.tenants):
-        yield from _bum(scope)
+        yield from floods.tenant_rows(scope)
 
 
 def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
     """The flows that are no tenant's. constants: the entries that have one row on every host."""
     for entry in constants:
-        yield Rows(entry, 1, _tunnel(view))
+        yield Rows(entry, 1, tunnel_of(view))
     tenants = view.topology.tenants
     renamed = view.here & (tenants.mark != tenants.vni)
     nobodys = tenants.vni[renamed & ~np.isin(tenants.vni, tenants.mark[view.here])]
@@ -75,55 +52,18 @@ def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
     yield Rows("forward.remote_prefix", len(four), columns)
     columns = _prefix_columns(view, six) | {"vtep6": vteps.ipv6[six]}
     yield Rows("forward.remote_prefix6", len(six), columns)
-
-
-def local_floods(scope: Scope) -> Iterator[Buckets]:
-    """The tenants' own groups: the ports of their guests here."""
-    tenants, port = scope.tenant_columns, scope.view.ports.port[scope.tenant_ports]
-    tenant = scope.endpoints.tenant[scope.endpoint_of(scope.tenant_ports)]
-    edges = np.searchsorted(tenant, np.array([scope.tenants, scope.tenants + 1], np.uint32))
-    for index, low, high in zip(scope.tenants.tolist(), *edges.tolist(), strict=True):
-        columns = {"mark": tenants.mark[[index]], "port": port[low:high]}
-        yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
-
-
-def remote_floods(view: View, owners: Iterable[int]) -> Iterator[Buckets]:
-    """The lists of VTEPs of these owners (see FloodLists), each once."""
-    vteps, tunnel = view.topology.vteps, _tunnel(view)
-    six = vteps.family[view.host] == 6
-    for owner in owners:
-        members = view.flood_lists.members[owner]
-        group = SHARED_LIST + int(view.topology.tenants.vni[owner])
-        if six:
-            yield Buckets(
-                "remote_flood6", group, len(members), {"vtep6": vteps.ipv6[members]} | tunnel
-            )
-        else:
-            yield Buckets(
-                "remote_flood", group, len(members), {"vtep": vteps.ipv4[members]} | tunnel
-            )
-
-
-def remote_flood_of(view: View, tenants: Indices) -> U32:
-    """uint32[n]: the groups of the VTEPs of these tenants (ascending)."""
-    owner = view.flood_lists.owner_of(tenants)
-    return (view.topology.tenants.vni[owner] + SHARED_LIST).astype(np.uint32)
-
-
-def _tunnel(view: View) -> dict[str, Column]:
-    """The one value that is the same in every row on this host."""
-    return {"tunnel": np.array([view.tunnel], np.uint32)}
+    yield from floods.shared_rows(view)
 
 
 def _prefix_columns(view: View, vtep: Indices) -> dict[str, Column]:
     vteps = view.topology.vteps
     columns = {"mac_prefix": vteps.mac_prefix[vtep], "mac_mask": vteps.mac_mask[vtep]}
-    return columns | _tunnel(view)
+    return columns | tunnel_of(view)
 
 
 def _classify(scope: Scope) -> Iterator[Rows]:
     tenants, vni = scope.tenant_columns, scope.vni[scope.tenants]
-    yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | _tunnel(scope.view))
+    yield Rows("classify.from_tunnel", len(vni), {"vni": vni} | tunnel_of(scope.view))
     renamed = scope.tenants[tenants.mark[scope.tenants] != vni]
     yield Rows(
         "classify.from_mark",
@@ -189,7 +129,7 @@ def _forward(scope: Scope) -> Iterator[Rows]:
     # The others are reached by their VTEP's MAC prefix.
     exact = ~topology.vteps.fits(vtep, mac)
     vtep = vtep[exact]
-    columns = _endpoint_columns(scope, scope.remote[exact]) | _tunnel(scope.view)
+    columns = _endpoint_columns(scope, scope.remote[exact]) | tunnel_of(scope.view)
     if topology.vteps.family[scope.view.host] == 6:
         yield Rows(
             "forward.remote_endpoint6", len(vtep), columns | {"vtep6": topology.vteps.ipv6[vtep]}
@@ -200,17 +140,6 @@ def _forward(scope: Scope) -> Iterator[Rows]:
         )
     flooded = scope.tenants[scope.tenant_columns.flood_unknown[scope.tenants]]
     yield Rows("forward.unknown_unicast", len(flooded), {"vni": scope.vni[flooded]})
-
-
-def _bum(scope: Scope) -> Iterator[Rows]:
-    vni = scope.vni[scope.tenants]
-    local: dict[str, Column] = {"vni": vni, "local_flood": vni}
-    yield Rows("bum.from_tunnel", len(vni), local | _tunnel(scope.view))
-    yield Rows(
-        "bum.from_guest",
-        len(vni),
-        local | {"remote_flood": remote_flood_of(scope.view, scope.first_tenant + scope.tenants)},
-    )
 
 
 def _endpoint_columns(scope: Scope, endpoint: Indices) -> dict[str, Column]:

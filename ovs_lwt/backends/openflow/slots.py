@@ -70,5 +70,11 @@ KINDS: dict[str, SlotKind] = {
     "vtep6": _ipv6("a remote VTEP, IPv6 underlay"),
     "local_flood": _number(4, "group of the tenant's guests here"),
     "remote_flood": _number(4, "group of the tenant's other hosts"),
+    "which": _number(4, "what a leaf asks for: 1 all of the list, 8 to 14 one share"),
+    "own_share": _number(4, "the share that this host is in"),
+    "share": _number(4, "group of one share of a wide list"),
+    "ask": _number(4, "group of what a leaf asks of replicators"),
+    "chain": _number(4, "group of a chained share"),
+    "next_chain": _number(4, "group of the share behind it"),
     "cookie": SlotKind(8, hex, words.hexes, "what for, and whose"),
 }

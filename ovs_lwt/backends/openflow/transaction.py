@@ -16,16 +16,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_lwt.backends.openflow import encode, listing, wire
+from ovs_lwt.backends.openflow import encode, floods, listing, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, COOKIE_OURS, COOKIE_OURS_MASK
 from ovs_lwt.backends.openflow.program import Part, Program
-from ovs_lwt.backends.openflow.rows import SHARED_LIST
 from ovs_lwt.delta import Block, Indices, Installed
 from ovs_lwt.stencil import Bytes, big_endian
 
 _COOKIE = 0  # the first part of a flow's value, in both layouts
 _TABLE, _PRIORITY, _MATCH = 0, 1, 2  # the parts of its key
-_VNIS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +155,13 @@ class Transaction:
     def _deleted_groups(
         self, installed: Mapping[int, bytes], desired: Mapping[int, bytes]
     ) -> Iterator[_Step]:
-        stale = [id_ for id_ in installed if id_ not in desired]
+        # Groups call those of higher numbers: who calls goes first.
+        stale = [id_ for id_ in sorted(installed) if id_ not in desired]
         if self._keep_foreign:
-            stale = [id_ for id_ in stale if _our_group(id_)]
+            stale = [id_ for id_ in stale if floods.is_ours(id_)]
         self._count(groups_deleted=len(stale))
         # Before those of the flows, as they stand in the switch's own lists.
-        self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not _our_group(id_)]
+        self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not floods.is_ours(id_)]
         self.growth = (self.growth[0], len(desired) - len(installed))
         for id_ in stale:
             yield _group_step(installed[id_], "DELETE", id_)
@@ -180,10 +179,6 @@ def _ours(cookies: Bytes) -> NDArray[np.bool_]:
     mask, wanted = big_endian(np.array([COOKIE_OURS_MASK, COOKIE_OURS], np.uint64), 8)
     ours: NDArray[np.bool_] = ((cookies & mask) == wanted).all(axis=1)
     return ours
-
-
-def _our_group(group: int) -> bool:
-    return 0 < group < _VNIS or SHARED_LIST < group < SHARED_LIST + _VNIS
 
 
 def _group_step(body: bytes, command: str, group: int) -> _Step:

@@ -1,0 +1,248 @@
+"""From a host's view to its flood lists: the groups, and the rows that lead to them.
+
+A tenant's guests here are one group; its other hosts are a flood list, which all tenants with the
+same hosts share. A list of more than `ONE_GROUP` VTEPs is wide: kept in shares. Where a tenant has
+replicators (RFC 9574) and this host is none, it asks them, for all of the list or, if that is too
+much for one action list, share by share. See docs/adr/0015-assisted-replication.md.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ovs_lwt.backends.openflow.limits import ONE_GROUP, ONE_PASS, SHARES
+from ovs_lwt.backends.openflow.relations import Buckets, Rows, tunnel_of
+from ovs_lwt.backends.scope import Scope
+from ovs_lwt.stencil import Column
+from ovs_lwt.topology import U32, U64, VtepColumns
+from ovs_lwt.view import Indices, View
+
+SHARED_LIST = 1_000_000_000
+"""Group number of a list of VTEPs, less the lowest VNI of the tenants that share it."""
+
+GROUP_STEP = 20_000_000
+"""From one group of a list to its next: more than there are VNIs."""
+
+_SHARE, _CHAIN, _ASK = 1, 11, 19  # places of a list's other groups, in steps
+_VNIS = 1 << 24
+
+ALL = 1
+FIRST_SHARE = 8
+"""What a leaf asks for, in the upper four bits of the VNI: all of a list, or its first share."""
+
+
+def is_ours(group: int) -> bool:
+    """Whether this is the number of a group that a host of ours can have."""
+    place, vni = divmod(group - SHARED_LIST, GROUP_STEP)
+    return 0 < group < _VNIS or (0 <= place <= _ASK and 0 < vni < _VNIS)
+
+
+def local_floods(scope: Scope) -> Iterator[Buckets]:
+    """The tenants' own groups: the ports of their guests here."""
+    tenants, port = scope.tenant_columns, scope.view.ports.port[scope.tenant_ports]
+    tenant = scope.endpoints.tenant[scope.endpoint_of(scope.tenant_ports)]
+    edges = np.searchsorted(tenant, np.array([scope.tenants, scope.tenants + 1], np.uint32))
+    for index, low, high in zip(scope.tenants.tolist(), *edges.tolist(), strict=True):
+        columns = {"mark": tenants.mark[[index]], "port": port[low:high]}
+        yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
+
+
+def remote_floods(view: View, owners: Iterable[int]) -> Iterator[Buckets]:
+    """The groups of the lists of these owners (see FloodLists), those that others call before those
+    that call them.
+    """
+    for owner in owners:
+        yield from _list(view, owner).groups()
+
+
+def tenant_rows(scope: Scope) -> Iterator[Rows]:
+    """The tenants' rows of the table bum."""
+    vni = scope.vni[scope.tenants]
+    local: dict[str, Column] = {"vni": vni, "local_flood": vni}
+    remote: dict[str, Column] = {
+        "remote_flood": _list_of(scope.view, scope.first_tenant + scope.tenants)
+    }
+    yield Rows("bum.from_tunnel", len(vni), local | tunnel_of(scope.view))
+    yield Rows("bum.share", len(vni), {"vni": vni} | remote)
+    yield Rows("bum.from_guest", len(vni), local | remote)
+
+
+def shared_rows(view: View) -> Iterator[Rows]:
+    """The rows that are no tenant's and no list's."""
+    vteps = view.topology.vteps
+    own = FIRST_SHARE + _shares(vteps, np.array([view.host]))
+    yield Rows("forward.own_share", 1, {"own_share": own})
+    addresses = _addresses(vteps, view.host, view.peers) | tunnel_of(view)
+    six = "6" * ("vtep6" in addresses)
+    yield Rows(f"copy.back{six}", len(view.peers), addresses)
+
+
+def list_rows(view: View, owners: Iterable[int]) -> Iterator[Rows]:
+    """The rows of the lists of these owners: who sends the copies."""
+    found: dict[str, list[Rows]] = {}
+    for owner in owners:
+        for rows in _list(view, owner).rows():
+            found.setdefault(rows.entry, []).append(rows)
+    for entry, every in found.items():
+        columns: dict[str, Column] = {
+            slot: np.concatenate([np.broadcast_to(r.columns[slot], r.count) for r in every])
+            for slot in every[0].columns
+        }
+        yield Rows(entry, sum(rows.count for rows in every), columns)
+
+
+def wide_floods(view: View) -> dict[str, int]:
+    """Tenants whose broadcasts make more copies here than one action list of the datapath takes:
+    name -> copies.
+    """
+    lists = view.flood_lists
+    wide = {
+        owner: made
+        for owner, members in lists.members.items()
+        if len(members) > ONE_PASS and (made := _copies(view, owner)) > ONE_PASS
+    }
+    if not wide:
+        return {}
+    tenants = np.flatnonzero(view.here & np.isin(lists.owner, list(wide)))
+    names = view.topology.tenants.name
+    return {names[index]: wide[int(lists.owner[index])] for index in tenants.tolist()}
+
+
+def _copies(view: View, owner: int) -> int:
+    """Copies for other hosts that this host makes of a guest's frame: one for each replicator that
+    it asks, or one for each VTEP.
+    """
+    flood = _list(view, owner)
+    return len(flood.replicators) or len(flood.members)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _List:
+    """One flood list.
+
+    number: its group, or what its groups are counted from; members: its VTEPs
+    replicators: those of them that this host asks, [1] for all or [SHARES]; none: it does it itself
+    """
+
+    view: View
+    number: int
+    members: Indices
+    replicators: Indices
+
+    @property
+    def _wide(self) -> bool:
+        return len(self.members) > ONE_GROUP
+
+    @property
+    def _chained(self) -> bool:
+        return len(self.members) > ONE_PASS and not self.view.userspace
+
+    def rows(self) -> Iterator[Rows]:
+        number = {"remote_flood": _column(self.number)}
+        if len(self.replicators):
+            yield Rows("replicate.ask", 1, number | {"ask": _column(self._group(_ASK))})
+        if not self._wide:
+            yield Rows("replicate.list", 1, number)
+            return
+        places = np.arange(SHARES, dtype=np.uint32)
+        share = self.number + (places + _SHARE) * GROUP_STEP
+        yield Rows(
+            "replicate.share", SHARES, number | {"which": FIRST_SHARE + places, "share": share}
+        )
+        if len(self.members) > ONE_PASS and self.view.userspace:
+            yield Rows("replicate.one_by_one", 1, number)
+        else:
+            yield Rows("replicate.together", 1, number)
+        if self._chained:
+            yield Rows("replicate.chained", 1, number | {"chain": _column(self._group(_CHAIN))})
+
+    def groups(self) -> Iterator[Buckets]:
+        vteps = self.view.topology.vteps
+        if len(self.replicators):
+            first = ALL if len(self.replicators) == 1 else FIRST_SHARE
+            which = {"which": np.arange(first, first + len(self.replicators), dtype=np.uint32)}
+            yield self._buckets("ask", _ASK, self.replicators, which | tunnel_of(self.view))
+        if not self._wide:
+            yield self._buckets("remote_flood", 0, self.members)
+            return
+        share = _shares(vteps, self.members)
+        for place in reversed(range(SHARES)):
+            part = self.members[share == place]
+            yield self._buckets("remote_flood", _SHARE + place, part)
+            if not self._chained:
+                continue
+            link = self._buckets("chain", _CHAIN + place, part, tunnel_of(self.view))
+            if place + 1 < SHARES:
+                following = {"next_chain": _column(self._group(_CHAIN + place + 1))}
+                link = replace(link, first=Buckets("chain_next", link.group, 1, following))
+            yield link
+
+    def _group(self, place: int) -> int:
+        return self.number + place * GROUP_STEP
+
+    def _buckets(
+        self, entry: str, place: int, vteps: Indices, more: dict[str, Column] | None = None
+    ) -> Buckets:
+        columns = _addresses(self.view.topology.vteps, self.view.host, vteps)
+        six = "6" * ("vtep6" in columns)
+        return Buckets(f"{entry}{six}", self._group(place), len(vteps), columns | (more or {}))
+
+
+def _list(view: View, owner: int) -> _List:
+    members = view.flood_lists.members[owner]
+    number = SHARED_LIST + int(view.topology.tenants.vni[owner])
+    return _List(view, number, members, _asked(view, members))
+
+
+def _list_of(view: View, tenants: Indices) -> U32:
+    """uint32[n]: the flood lists of these tenants (ascending)."""
+    owner = view.flood_lists.owner_of(tenants)
+    return (view.topology.tenants.vni[owner] + SHARED_LIST).astype(np.uint32)
+
+
+def _asked(view: View, members: Indices) -> Indices:
+    """The replicators that this host asks. Each leaf, and each share, has the one with the highest
+    weight (rendezvous hashing): one that goes leaves what others do as it was.
+    """
+    vteps = view.topology.vteps
+    known = members[vteps.replicator[members]]
+    if vteps.replicator[view.host] or not len(known):
+        return known[:0]
+    places = np.arange(1 if len(members) <= ONE_PASS else SHARES, dtype=np.uint64)
+    names = np.array([zlib.crc32(vteps.name[index].encode()) for index in known], np.uint64)
+    leaf = np.uint64(zlib.crc32(vteps.name[view.host].encode()) << 32)
+    weights = _mixed(_mixed(leaf | names)[:, None] + places[None, :])
+    chosen: Indices = known[np.argmax(weights, axis=0)]
+    return chosen
+
+
+def _shares(vteps: VtepColumns, members: Indices) -> Indices:
+    """The share that each of these VTEPs is in. It follows from its address alone, so that all
+    hosts agree on it, and a VTEP more or less moves no other.
+    """
+    words = np.ascontiguousarray(vteps.ipv6[members]).view(">u8").reshape(-1, 2).astype(np.uint64)
+    return (
+        _mixed(_mixed(words[:, 0] ^ vteps.ipv4[members]) ^ words[:, 1]) % np.uint64(SHARES)
+    ).astype(np.intp)
+
+
+def _mixed(values: U64) -> U64:
+    """A finaliser of 64 bits (splitmix64): every bit of the result depends on every bit given."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _addresses(vteps: VtepColumns, host: int, chosen: Indices) -> dict[str, Column]:
+    if vteps.family[host] == 6:
+        return {"vtep6": vteps.ipv6[chosen]}
+    return {"vtep": vteps.ipv4[chosen]}
+
+
+def _column(value: int) -> U32:
+    return np.array([value], np.uint32)
