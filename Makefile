@@ -9,8 +9,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup root lint format test test-tools test-kernel test-vagrant demo bench bench-netlink bench-rules bench-devices \
-	docs clean
+.PHONY: help setup dev root lint format test test-tools test-kernel test-vagrant demo bench bench-scale profile \
+	bench-netlink bench-rules bench-devices docs clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ help: ## print this
 
 setup: ## install what is missing (Debian packages, .venv, .venv-ryu)
 	@scripts/setup.sh
+
+dev: setup # what only the people of this project need
+	@$(BIN)/python -c 'import matplotlib' 2>&- && [ -x $(BIN)/py-spy ] || $(BIN)/pip install -qe '.[dev]'
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
@@ -49,6 +52,12 @@ demo: root setup ## three hosts, two tenants with the same addresses (KEEP=1 lea
 
 bench: root setup ## 100,000 endpoints against ovs-ofctl --bundle
 	$(BIN)/python -m bench.openflow
+
+bench-scale: root dev ## a million endpoints, 4,096 tenants, 1,000 hosts (15 minutes; SIZE=100000 for less)
+	$(BIN)/python -m bench.scale $(if $(SIZE),--size $(SIZE))
+
+profile: root dev ## a flame graph of the cold start: docs/cold-start.svg (SIZE=100000 for less)
+	$(BIN)/python -m bench.scale.profile $(if $(SIZE),--size $(SIZE))
 
 bench-netlink: root setup ## the kernel's planes: batches, rules and devices (minutes)
 	$(BIN)/python -m bench.netlink

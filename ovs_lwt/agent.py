@@ -197,6 +197,10 @@ class Agent:
             host.connect(connection, now)
             self._proceed(host, now)
 
+    def host(self, name: str) -> Plane:
+        """The host of that name, which it drives."""
+        return self._hosts[name]
+
     def _poll(self, now: float) -> None:
         self._polled = now
         # One after the other, so that nobody holds on to an overlay long gone.

@@ -19,7 +19,7 @@ from ovs_lwt.control import FOLDER, ControlSocket
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
 from ovs_lwt.plane import STATE, Options
-from ovs_lwt.sources import on_plane
+from ovs_lwt.sources import Source, on_plane
 from ovs_lwt.sources.overlay_file import OverlayFile
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
 
@@ -112,7 +112,7 @@ class OvsLwt(framework.App):
             watch=conf.overlay_watch,
             state=Path(conf.overlay_state),
         )
-        source = on_plane(OverlayFile(Path(conf.overlay)), conf.overlay_plane)
+        source = self.source()
         # First of all: where another controller runs, it shall not lose its switch.
         control = ControlSocket(Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl"))
         try:
@@ -121,6 +121,11 @@ class OvsLwt(framework.App):
             control.close()
             raise
         self._agent.listen(control)
+
+    def source(self) -> Source:
+        """Where the overlay comes from. An app that has it from elsewhere is a subclass."""
+        conf = FW.CONF
+        return on_plane(OverlayFile(Path(conf.overlay)), conf.overlay_plane)
 
     def start(self) -> None:
         """Begin: called by the framework once every app is there."""

@@ -1,0 +1,1 @@
+"""`make bench-scale`: a million endpoints, four thousand tenants, a thousand hosts."""
