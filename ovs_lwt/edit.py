@@ -118,9 +118,7 @@ def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
         if at is not None:
             name = _name(topology, first, edited, int(owner[at]))
             raise Refused(f"{name}: one of its addresses is another endpoint's of the tenant")
-    vteps = topology.vteps
-    routed = np.array([plane == "route" for plane in vteps.plane])
-    kind = (vteps.family.astype(np.uint32) * 2 + routed)[edited.endpoints.vtep[rows]]
+    kind = topology.vteps.kind[edited.endpoints.vtep[rows]]
     # Ascending by tenant: where the tenant stays the same, so must the kind of host.
     other = (np.diff(kind) != 0) & (np.diff(tenant) == 0)
     if other.any():

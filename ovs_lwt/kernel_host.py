@@ -26,6 +26,7 @@ from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.outcome import Synced
+from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
 from ovs_lwt.ports import resolve
@@ -275,6 +276,7 @@ class KernelHost:
         match event:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
+                give_back(event.counts.changes + event.counts.unchanged)
             case session.KernelRefused(reasons, more, retry_in):
                 again = self.refused is not None and self.refused.reasons == reasons
                 level = logging.DEBUG if again else logging.ERROR

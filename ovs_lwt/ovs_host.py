@@ -9,6 +9,7 @@ from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
 from ovs_lwt.backends.outcome import Synced
+from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.plane import Connection, Options
@@ -93,6 +94,8 @@ class OvsHost:
         }
         userspace = self.switch.datapath_type() == "netdev"
         view = View(topology, host, tunnel, ports, self._nd_by_flow(userspace), userspace)
+        if self._view is not None:
+            view.learn(self._view)
         marks = topology.tenants.mark[view.guests.tenant].tolist()
         numbers = dict(zip(ports.port.tolist(), marks, strict=True))
         self._marks.want(found, {p.name: numbers[p.ofport] for p in found if p.name in self.guests})
@@ -188,6 +191,7 @@ class OvsHost:
         match event:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
+                give_back(event.counts.changes + event.counts.unchanged)
             case session.ForeignRemoved(lines):
                 what = "flows or groups that are not ours"
                 self._voice.say(logging.WARNING, f"removed {len(lines)} {what}:")

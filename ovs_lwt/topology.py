@@ -114,6 +114,11 @@ class VtepColumns:
         """Name -> index."""
         return {name: index for index, name in enumerate(self.name)}
 
+    @cached_property
+    def kind(self) -> U8:
+        """uint8[V]: only hosts of one kind (address family, routed or not) reach each other."""
+        return self.family * np.uint8(2) + np.array([p == "route" for p in self.plane], np.uint8)
+
     def taken(self, rows: Indices) -> VtepColumns:
         """Return these rows, in this order."""
         return _taken(self, rows)
@@ -256,7 +261,7 @@ class Topology:
     @cached_property
     def endpoint_edges(self) -> Indices:
         """intp[S + 1]: the first endpoint of every slice, and how many there are."""
-        return np.cumsum([0, *[len(part) for part in self.slices]])
+        return np.cumsum([0, *[len(part.endpoints.mac) for part in self.slices]])
 
     def slice_of_tenant(self, index: int) -> int:
         """Return the number of the slice that holds the tenant at `index`."""

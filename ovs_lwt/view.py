@@ -15,7 +15,7 @@ import numpy as np
 from ovs_lwt.slices import EndpointColumns, Indices, Seen
 from ovs_lwt.topology import U32, Flags, Topology
 
-__all__ = ["FloodLists", "Indices", "LocalPorts", "View"]
+__all__ = ["VTEP_SIZE", "FloodLists", "Indices", "LocalPorts", "View", "members"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +40,10 @@ class LocalPorts:
             and np.array_equal(self.port, other.port)
             and np.array_equal(self.marked, other.marked)
         )
+
+
+VTEP_SIZE = 4
+"""Bytes of a VTEP in a flood list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +78,6 @@ class FloodLists:
             place = np.cumsum(seen.here) - 1
             owner[np.flatnonzero(at == number)[known]] = of_lists[seen.chosen[place[some[known]]]]
         return owner
-
-    @cached_property
-    def members(self) -> Mapping[int, Indices]:
-        """Owner -> indices of the remote VTEPs, ascending."""
-        return {owner: members(vteps) for vteps, owner in self.owners.items()}
 
 
 def members(vteps: bytes) -> Indices:
@@ -163,7 +162,7 @@ class View:
         It saves time, and changes no answer.
         """
         one, other = old.topology, self.topology
-        if not (
+        if "flood_lists" in vars(self) or not (
             self.host == old.host
             and one.vteps is other.vteps
             and one.tenants is other.tenants

@@ -25,7 +25,7 @@ class Scope:
 
     first_tenant, first_endpoint: where the slice begins in the overlay
     wanted: bool[T], the tenants whose own rows are wanted; endpoints_wanted: bool[E], the endpoints
-    whose rows are
+    whose rows are; relisted: bool[T], the tenants whose rows about flood lists are
     """
 
     view: View
@@ -34,6 +34,7 @@ class Scope:
     first_endpoint: int
     wanted: Flags
     endpoints_wanted: Flags
+    relisted: Flags
 
     @classmethod
     def everything(cls, view: View) -> Scope:
@@ -65,13 +66,18 @@ class Scope:
                 yield cls._in_slice(view, number, seen.here, seen.here[tenant])
 
     @classmethod
-    def narrowed(cls, view: View, tenants: Indices, endpoints: Indices) -> Iterator[Scope]:
-        """Of these tenants and endpoints (ascending) what the host needs, slice by slice."""
+    def narrowed(
+        cls, view: View, tenants: Indices, endpoints: Indices, relisted: Indices
+    ) -> Iterator[Scope]:
+        """Of these tenants and endpoints (ascending) what the host needs, slice by slice, and of
+        the tenants `relisted` the rows about flood lists.
+        """
         topology = view.topology
         # Both ascend, so each slice has a span of them.
         some_at = np.searchsorted(tenants, topology.tenant_edges)
         rows_at = np.searchsorted(endpoints, topology.endpoint_edges)
-        concerned = (np.diff(some_at) > 0) | (np.diff(rows_at) > 0)
+        listed_at = np.searchsorted(relisted, topology.tenant_edges)
+        concerned = np.diff(some_at + rows_at + listed_at) > 0
         for number in np.flatnonzero(concerned).tolist():
             if (seen := view.seen[number]) is None:
                 continue
@@ -82,22 +88,34 @@ class Scope:
             rows = endpoints[low:high] - topology.endpoint_edges[number]
             wanted = np.zeros(part.tenants, np.bool_)
             wanted[some] = seen.here[some]
+            low, high = listed_at[number : number + 2]
+            some = relisted[low:high] - topology.tenant_edges[number]
+            also = wanted.copy()
+            also[some] = seen.here[some]
             wanted_endpoints = np.zeros(len(part), np.bool_)
             wanted_endpoints[rows] = seen.here[part.endpoints.tenant[rows]]
-            yield cls._in_slice(view, number, wanted, wanted_endpoints)
+            yield cls._in_slice(view, number, wanted, wanted_endpoints, also)
 
     @classmethod
-    def _in_slice(cls, view: View, number: int, wanted: Flags, endpoints: Flags) -> Scope:
+    def _in_slice(
+        cls,
+        view: View,
+        number: int,
+        wanted: Flags,
+        endpoints: Flags,
+        relisted: Flags | None = None,
+    ) -> Scope:
         topology = view.topology
         first_tenant = int(topology.tenant_edges[number])
         first_endpoint = int(topology.endpoint_edges[number])
         part = topology.slices[number]
-        return cls(view, part, first_tenant, first_endpoint, wanted, endpoints)
+        listed = wanted if relisted is None else relisted
+        return cls(view, part, first_tenant, first_endpoint, wanted, endpoints, listed)
 
     @classmethod
     def _whole(cls, view: View, wanted: Flags) -> Scope:
         part = view.topology.whole
-        return cls(view, part, 0, 0, wanted, wanted[part.endpoints.tenant])
+        return cls(view, part, 0, 0, wanted, wanted[part.endpoints.tenant], wanted)
 
     @cached_property
     def tenants(self) -> Indices:

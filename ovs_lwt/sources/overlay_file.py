@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import OverlayInvalid
 from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
@@ -36,8 +35,6 @@ from ovs_lwt.topology import (
 YAML_LIMIT = 64 << 20
 CSV_LIMIT = 1 << 30
 _PIECE = 1 << 20
-# What reading takes is a multiple of it, and of use only until the columns are there.
-_LARGE = 1 << 20
 
 _NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark", "label"})
 _FLAGS = frozenset({"external", "replicator"})
@@ -58,13 +55,6 @@ class OverlayFile:
         finally:
             # An unreadable overlay names none: then go on watching the one known before.
             self._endpoints = reading.endpoints_path or self._endpoints
-            if self._size() > _LARGE:
-                give_back()
-
-    def _size(self) -> int:
-        """Bytes of the endpoints file."""
-        stamp = _stamp(self._endpoints) if self._endpoints else None
-        return stamp[2] if stamp else 0
 
     def version(self) -> Hashable:
         """Return what `stat` says of both files; it changes when one of them is written."""

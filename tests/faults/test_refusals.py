@@ -66,6 +66,7 @@ def test_every_refused_flow_is_named() -> None:
     line = in_sync(view(without_blue()))
     line.forget()
     web2 = number_of_web2()
+    # The next flow is that of web3; the first message is a group.
     line.switch.refuse = {web2: BAD_SET_ARGUMENT, web2 + 1: BAD_SET_ARGUMENT, 0: (6, 4)}
     line.desire(view())
     (refused,) = refusals(line)
@@ -77,7 +78,7 @@ def test_every_refused_flow_is_named() -> None:
 
 def test_a_refused_delete_is_named() -> None:
     switch = FakeSwitch()
-    switch.state.flows[9, 7, bytes.fromhex("0001000400000000")] = Flow(0xBEEF, (0, 0), (0, 0), b"")
+    switch.state.flows[29, 7, bytes.fromhex("0001000400000000")] = Flow(0xBEEF, (0, 0), (0, 0), b"")
     line = Line(switch)
     line.session.desire(view(), line.now)
     added = len(in_sync(view()).switch.bundled)
@@ -85,10 +86,10 @@ def test_a_refused_delete_is_named() -> None:
     line.connect()
     (refused,) = refusals(line)
     assert [reason.partition(": ")[0] for reason in refused.reasons] == [
-        "delete cookie=0xbeef table=9 priority=7"
+        "delete cookie=0xbeef table=29 priority=7"
     ]
     assert not [event for event in line.events if isinstance(event, ForeignRemoved)]
-    assert (9, 7, bytes.fromhex("0001000400000000")) in switch.state.flows
+    assert (29, 7, bytes.fromhex("0001000400000000")) in switch.state.flows
 
 
 def test_a_full_table_leaves_the_old_state_whole_and_is_tried_again_when_there_is_room() -> None:

@@ -52,10 +52,11 @@ class Host:
     def __init__(self, of: View) -> None:
         self.view = of
         names = {of.topology.vteps.address(i): n for i, n in enumerate(of.topology.vteps.name)}
-        (owner,) = of.flood_lists.members
-        self.rows = {row.entry: row for row in floods.list_rows(of, [owner])}
+        lists = of.flood_lists.owners
+        assert len(lists) == 1
+        self.rows = {row.entry: row for row in floods.list_rows(of, lists)}
         self.groups = {
-            group.group: list(copies(group, names)) for group in floods.remote_floods(of, [owner])
+            group.group: list(copies(group, names)) for group in floods.remote_floods(of, lists)
         }
         (own,) = [row for row in floods.shared_rows(of) if row.entry == "forward.own_share"]
         self.own_share = int(own.columns["own_share"][0])

@@ -18,7 +18,8 @@ Field = tuple[int, int]
 
 _BASIC, _NICIRA = 0x8000, 0x0001
 _IN_PORT, _METADATA, _ETH_DST = (_BASIC, 0), (_BASIC, 2), (_BASIC, 3)
-_WIDTHS = {_IN_PORT: 4, _METADATA: 8, _ETH_DST: 6}
+_REG0 = (_NICIRA, 0)
+_WIDTHS = {_IN_PORT: 4, _METADATA: 8, _ETH_DST: 6, _REG0: 4}
 _PKT_MARK, _TUN_DST = (_NICIRA, 33), ((_NICIRA, 32), (_NICIRA, 110))
 _OUTPUT, _SET_FIELD = 0, 25
 
@@ -34,7 +35,8 @@ class Frame:
 
 def forwarded(held: State, frame: Frame) -> str:
     """What becomes of it: "drop", "bum", "port 5 mark 10", "port 100 to 192.0.2.12"."""
-    wanted = {_IN_PORT: frame.in_port, _METADATA: frame.vni, _ETH_DST: frame.to}
+    # Nobody has asked for copies of it: register 0 is empty.
+    wanted = {_IN_PORT: frame.in_port, _METADATA: frame.vni, _ETH_DST: frame.to, _REG0: 0}
     found = [
         (priority, flow)
         for (table, priority, match), flow in held.flows.items()

@@ -193,7 +193,7 @@ def test_over_ipv6_everything_about_tunnels_is_ipv6() -> None:
     assert count(of, "peer.known_vtep", "forward.remote_endpoint") == [0, 0]
     assert count(of, "peer.known_vtep6", "forward.remote_endpoint6") == [2, 3]
     assert "set_field:2001:db8::12->tun_ipv6_dst" in lines(of, "forward.remote_endpoint6")[0]
-    assert {buckets.entry for buckets in floods.remote_floods(of, of.flood_lists.members)} == {
+    assert {buckets.entry for buckets in floods.remote_floods(of, of.flood_lists.owners)} == {
         "remote_flood6"
     }
 
@@ -222,7 +222,7 @@ def test_a_tenant_on_one_host_has_an_empty_flood_list() -> None:
         del overlay["tenants"]["blue"]["endpoints"][name]
     of = view(overlay)
     (blue, red) = sorted(
-        floods.remote_floods(of, of.flood_lists.members), key=lambda buckets: buckets.group
+        floods.remote_floods(of, of.flood_lists.owners), key=lambda buckets: buckets.group
     )
     assert (blue.group, blue.count) == (SHARED_LIST + 1010, 0)
     assert (red.group, red.count) == (SHARED_LIST + 2020, 1)

@@ -113,7 +113,7 @@ def test_a_large_switch_is_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     """So that it forwards in between. Foreign flows are in one portion or another, too."""
     monkeypatch.setattr(session, "PORTION", 2)
     line = in_sync(view())
-    line.switch.state.flows[9, 7, MATCH_ALL] = SOMEBODYS
+    line.switch.state.flows[29, 7, MATCH_ALL] = SOMEBODYS
     held = line.switch.state.copy()
     line.forget()
     line.session.audit(line.now)

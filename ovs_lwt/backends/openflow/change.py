@@ -7,7 +7,7 @@ and its flood list; the rest from the hosts and the tenants that are here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,6 @@ from ovs_lwt.view import View
 
 def transaction(old: View, new: View) -> Transaction:
     """What leads from the flows and groups of `old` to those of `new`."""
-    new.learn(old)
     before, after = (
         [program.full(view) for view in (old, new)] if _rewritten(old, new) else _parts(old, new)
     )
@@ -37,37 +36,44 @@ def affected(old: View, new: View) -> frozenset[int]:
         vni
         for side in _sides(old, new)
         for scope in side.scopes()
-        for vni in scope.vni[scope.wanted | _owners(scope)].tolist()
+        for vni in scope.vni[scope.relisted | _owners(scope)].tolist()
     )
+
+
+_NONE = np.empty(0, np.intp)
 
 
 @dataclass(slots=True, eq=False)
 class _Side:
-    """What of one view is compiled: indices of tenants and of endpoints, in any order."""
+    """What of one view is compiled: flood lists (with their owners), and indices of tenants, of
+    endpoints, and of tenants whose list has another group, in any order.
+    """
 
     view: View
+    lists: Mapping[bytes, int]
     tenants: list[Indices]
     endpoints: list[Indices]
+    relisted: Indices
 
     def scopes(self) -> Iterator[Scope]:
         """The same, slice by slice."""
         tenants, endpoints = (
             _ascending(np.concatenate(some)) for some in (self.tenants, self.endpoints)
         )
-        return Scope.narrowed(self.view, tenants, endpoints)
+        return Scope.narrowed(self.view, tenants, endpoints, self.relisted)
 
-    def add_tenants(self, tenants: Indices, *, whole: bool) -> None:
-        """Add these tenants; whole: with all their endpoints."""
+    def add_tenants(self, tenants: Indices) -> None:
+        """Add these tenants, with all their endpoints."""
         self.tenants.append(tenants)
-        for tenant in tenants.tolist() if whole else ():
+        for tenant in tenants.tolist():
             span = self.view.topology.tenant_span(tenant)
             self.endpoints.append(np.arange(span.start, span.stop))
 
-    def add_vnis(self, vnis: U64, *, whole: bool = False) -> None:
-        """Add the tenants of these VNIs; those that the overlay does not have are passed over."""
-        if len(vnis):
-            known = np.flatnonzero(np.isin(self.view.topology.tenants.vni, vnis))
-            self.add_tenants(known, whole=whole)
+    def known(self, vnis: U64) -> Indices:
+        """The tenants of these VNIs, ascending; those that the overlay does not have left out."""
+        if not len(vnis):
+            return _NONE
+        return np.flatnonzero(np.isin(self.view.topology.tenants.vni, vnis))
 
     def add_guest(self, vni: int, mac: int) -> None:
         """Add a guest's endpoint and its tenant, if the overlay has them."""
@@ -87,12 +93,13 @@ def _ascending(indices: Indices) -> Indices:
 
 
 def _rewritten(old: View, new: View) -> bool:
-    """Whether something differs that every flow may bear: the host's own address family, the
-    tunnel's port.
+    """Whether something differs that every flow may bear (the host's own address family, the
+    tunnel's port), or all is new.
     """
     families = (view.topology.vteps.family[view.host] for view in (old, new))
     return (
-        old.tunnel != new.tunnel
+        not old.here.any()
+        or old.tunnel != new.tunnel
         or old.nd_by_flow != new.nd_by_flow
         or old.userspace != new.userspace
         or len(set(families)) > 1
@@ -102,16 +109,16 @@ def _rewritten(old: View, new: View) -> bool:
 def _parts(old: View, new: View) -> list[Program]:
     shared = not _same_shared(old, new)
     parts = []
-    for side, lists in zip(_sides(old, new), _differing_lists(old, new), strict=True):
-        scopes = list(side.scopes())
+    for side in _sides(old, new):
+        scopes, lists = list(side.scopes()), side.lists
         groups = [buckets for scope in scopes for buckets in floods.local_floods(scope)]
-        groups += floods.remote_floods(side.view, lists.values())
+        groups += floods.remote_floods(side.view, lists)
         parts.append(
             Program(
                 (
                     *([program.shared(side.view)] if shared else []),
-                    program.lists(side.view, lists.values()),
-                    *map(program.of, scopes),
+                    program.lists(side.view, lists),
+                    program.of(*scopes),
                 ),
                 program.groups(groups),
             )
@@ -147,18 +154,20 @@ def _same_shared(old: View, new: View) -> bool:
 
 def _sides(old: View, new: View) -> tuple[_Side, _Side]:
     """What may differ of either view."""
+    found = compare(old.topology, new.topology)
+    lists = _differing_lists(old, new)
     one, other = (
-        _Side(view, [np.empty(0, np.intp)], [found.endpoints])
-        for view, found in zip((old, new), compare(old.topology, new.topology), strict=True)
+        _Side(view, some, [_NONE], [differing.endpoints], _NONE)
+        for view, some, differing in zip((old, new), lists, found, strict=True)
     )
-    for side, found in zip((one, other), compare(old.topology, new.topology), strict=True):
-        side.add_tenants(found.tenants, whole=True)
+    for mine, differing in zip((one, other), found, strict=True):
+        mine.add_tenants(differing.tenants)
     come_or_gone = _differing(_here(old), _here(new))
-    relisted = _relisted(old, new)
+    relisted = _relisted(one, other)
     replugged = _differing_ports(old, new)
     for side in (one, other):
-        side.add_vnis(come_or_gone, whole=True)
-        side.add_vnis(relisted)
+        side.add_tenants(side.known(come_or_gone))
+        side.relisted = side.known(relisted)
         for vni, mac in replugged:
             side.add_guest(vni, mac)
     return one, other
@@ -169,15 +178,14 @@ def _here(view: View) -> U64:
     return view.topology.tenants.vni[view.here].astype(np.uint64)
 
 
-def _relisted(old: View, new: View) -> U64:
+def _relisted(old: _Side, new: _Side) -> U64:
     """The VNIs of tenants here whose flood list has another group."""
-    gone, come = _differing_lists(old, new)
     shared: set[Seen] = set()
-    if _same_numbers(old, new) and not gone.keys() & come.keys():
+    if _same_numbers(old.view, new.view) and not old.lists.keys() & new.lists.keys():
         # Where both see the same of a slice, its tenants have the same groups.
-        shared = {seen for _, seen in old.flood_lists.parts}
-        shared &= {seen for _, seen in new.flood_lists.parts}
-    one, other = (_listed(view, without=shared) for view in (old, new))
+        shared = {seen for _, seen in old.view.flood_lists.parts}
+        shared &= {seen for _, seen in new.view.flood_lists.parts}
+    one, other = (_listed(side.view, without=shared) for side in (old, new))
     return _differing(one, other) >> np.uint64(32)
 
 
@@ -202,6 +210,8 @@ def _differing(old: U64, new: U64) -> U64:
 
 def _differing_ports(old: View, new: View) -> set[tuple[int, int]]:
     """(VNI, MAC) of the guests whose port has come, gone, or another number or marking."""
+    if not len(old.ports) and not len(new.ports):
+        return set()
     facts = [
         np.column_stack(
             [

@@ -32,7 +32,7 @@ _PORTS = frozenset({"port", "tunnel"})
 def write_flows(view: View, names: Names, out: TextIO) -> None:
     """Print every flow, table by table, the reason for each before it."""
     found: dict[int, list[tuple[str, pa.StringArray]]] = {}
-    lists = list_rows(view, view.flood_lists.members)
+    lists = list_rows(view, view.flood_lists.owners)
     for rows in chain(program.shared_rows(view), lists, tenant_rows(Scope.everything(view))):
         template = pipeline().flows[rows.entry]
         if rows.count:

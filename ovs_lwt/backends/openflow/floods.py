@@ -9,7 +9,7 @@ much for one action list, share by share. See docs/adr/0015-assisted-replication
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from ovs_lwt.backends.openflow.relations import Buckets, Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.stencil import Column
 from ovs_lwt.topology import U32, U64, VtepColumns
-from ovs_lwt.view import Indices, View
+from ovs_lwt.view import VTEP_SIZE, Indices, View, members
 
 SHARED_LIST = 1_000_000_000
 """Group number of a list of VTEPs, less the lowest VNI of the tenants that share it."""
@@ -51,21 +51,20 @@ def local_floods(scope: Scope) -> Iterator[Buckets]:
         yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
 
 
-def remote_floods(view: View, owners: Iterable[int]) -> Iterator[Buckets]:
-    """The groups of the lists of these owners (see FloodLists), those that others call before those
-    that call them.
+def remote_floods(view: View, lists: Mapping[bytes, int]) -> Iterator[Buckets]:
+    """The groups of these lists (list -> owner, see FloodLists), those that others call before
+    those that call them.
     """
-    for owner in owners:
-        yield from _list(view, owner).groups()
+    for vteps, owner in lists.items():
+        yield from _list(view, vteps, owner).groups()
 
 
 def tenant_rows(scope: Scope) -> Iterator[Rows]:
     """The tenants' rows of the table bum."""
-    vni = scope.vni[scope.tenants]
+    tenants = np.flatnonzero(scope.relisted)
+    vni = scope.vni[tenants]
     local: dict[str, Column] = {"vni": vni, "local_flood": vni}
-    remote: dict[str, Column] = {
-        "remote_flood": _list_of(scope.view, scope.first_tenant + scope.tenants)
-    }
+    remote: dict[str, Column] = {"remote_flood": _list_of(scope.view, scope.first_tenant + tenants)}
     yield Rows("bum.from_tunnel", len(vni), local | tunnel_of(scope.view))
     yield Rows("bum.share", len(vni), {"vni": vni} | remote)
     yield Rows("bum.from_guest", len(vni), local | remote)
@@ -81,18 +80,10 @@ def shared_rows(view: View) -> Iterator[Rows]:
     yield Rows(f"copy.back{six}", len(view.peers), addresses)
 
 
-def list_rows(view: View, owners: Iterable[int]) -> Iterator[Rows]:
-    """The rows of the lists of these owners: who sends the copies."""
-    found: dict[str, list[Rows]] = {}
-    for owner in owners:
-        for rows in _list(view, owner).rows():
-            found.setdefault(rows.entry, []).append(rows)
-    for entry, every in found.items():
-        columns: dict[str, Column] = {
-            slot: np.concatenate([np.broadcast_to(r.columns[slot], r.count) for r in every])
-            for slot in every[0].columns
-        }
-        yield Rows(entry, sum(rows.count for rows in every), columns)
+def list_rows(view: View, lists: Mapping[bytes, int]) -> Iterator[Rows]:
+    """The rows of these lists (list -> owner): who sends the copies."""
+    for vteps, owner in lists.items():
+        yield from _list(view, vteps, owner).rows()
 
 
 def wide_floods(view: View) -> dict[str, int]:
@@ -100,11 +91,9 @@ def wide_floods(view: View) -> dict[str, int]:
     name -> copies.
     """
     lists = view.flood_lists
-    wide = {
-        owner: made
-        for owner, members in lists.members.items()
-        if len(members) > ONE_PASS and (made := _copies(view, owner)) > ONE_PASS
-    }
+    long = [vteps for vteps in lists.owners if len(vteps) > ONE_PASS * VTEP_SIZE]
+    copies = {lists.owners[vteps]: _copies(view, vteps) for vteps in long}
+    wide = {owner: made for owner, made in copies.items() if made > ONE_PASS}
     if not wide:
         return {}
     tenants = np.flatnonzero(view.here & np.isin(lists.owner, list(wide)))
@@ -112,12 +101,12 @@ def wide_floods(view: View) -> dict[str, int]:
     return {names[index]: wide[int(lists.owner[index])] for index in tenants.tolist()}
 
 
-def _copies(view: View, owner: int) -> int:
+def _copies(view: View, vteps: bytes) -> int:
     """Copies for other hosts that this host makes of a guest's frame: one for each replicator that
     it asks, or one for each VTEP.
     """
-    flood = _list(view, owner)
-    return len(flood.replicators) or len(flood.members)
+    known = members(vteps)
+    return len(_asked(view, known)) or len(known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,10 +181,10 @@ class _List:
         return Buckets(f"{entry}{six}", self._group(place), len(vteps), columns | (more or {}))
 
 
-def _list(view: View, owner: int) -> _List:
-    members = view.flood_lists.members[owner]
+def _list(view: View, vteps: bytes, owner: int) -> _List:
+    known = members(vteps)
     number = SHARED_LIST + int(view.topology.tenants.vni[owner])
-    return _List(view, number, members, _asked(view, members))
+    return _List(view, number, known, _asked(view, known))
 
 
 def _list_of(view: View, tenants: Indices) -> U32:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 
 from ovs_lwt.backends.openflow import encode, floods, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
-from ovs_lwt.backends.openflow.relations import Buckets, Rows
+from ovs_lwt.backends.openflow.relations import Buckets, Rows, merged
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.delta import Block
 from ovs_lwt.mistakes import Refused
@@ -42,7 +43,7 @@ class Part:
 
     def flows(self) -> list[FlowBlock]:
         """Stamp them: one block for each entry that has rows."""
-        return [_stamp(found) for found in self.rows() if found.count]
+        return [_stamp(found) for found in merged(self.rows())]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,13 +76,13 @@ class Program:
 def full(view: View) -> Program:
     """Everything the host needs."""
     scopes = list(Scope.slices(view))
-    parts = (shared(view), lists(view, view.flood_lists.members), *map(of, scopes))
+    parts = (shared(view), lists(view, view.flood_lists.owners), *map(of, scopes))
     return Program(parts, groups(group_buckets(view, scopes)))
 
 
-def of(scope: Scope) -> Part:
-    """The flows of the tenants and endpoints in the scope."""
-    return Part(partial(rows.tenant_rows, scope))
+def of(*scopes: Scope) -> Part:
+    """The flows of the tenants and endpoints in these scopes."""
+    return Part(lambda: chain.from_iterable(map(rows.tenant_rows, scopes)))
 
 
 def shared(view: View) -> Part:
@@ -89,9 +90,9 @@ def shared(view: View) -> Part:
     return Part(partial(shared_rows, view))
 
 
-def lists(view: View, owners: Iterable[int]) -> Part:
-    """The flows of the flood lists of these owners (see FloodLists)."""
-    return Part(partial(floods.list_rows, view, tuple(owners)))
+def lists(view: View, some: Mapping[bytes, int]) -> Part:
+    """The flows of these flood lists (list -> owner, see FloodLists)."""
+    return Part(partial(floods.list_rows, view, some))
 
 
 def groups(every: Iterable[Buckets]) -> dict[int, bytes]:
@@ -111,7 +112,7 @@ def group_buckets(view: View, scopes: Iterable[Scope]) -> Iterator[Buckets]:
     """The buckets of every group: the guests of the tenants in scope, and the lists of VTEPs."""
     for scope in scopes:
         yield from floods.local_floods(scope)
-    yield from floods.remote_floods(view, view.flood_lists.members)
+    yield from floods.remote_floods(view, view.flood_lists.owners)
 
 
 def _stamp(found: Rows) -> FlowBlock:
@@ -124,8 +125,7 @@ def _stamp(found: Rows) -> FlowBlock:
 
 
 def _group(found: Buckets) -> bytes:
-    head = encode.encoded(encode.group_mod("ADD", found.group, []), 0)[wire.GROUP_MOD_BODY :]
-    body = head + _buckets(found)
+    body = _group_head() + found.group.to_bytes(4, "big") + _buckets(found)
     if len(body) + _ENVELOPE > _MESSAGE_LIMIT:
         raise Refused(
             f"group {found.group} would have {found.count} members, {len(body)} bytes: an OpenFlow"
@@ -134,8 +134,17 @@ def _group(found: Buckets) -> bytes:
     return body
 
 
+@cache
+def _group_head() -> bytes:
+    """What a group begins with before its number: the library need not encode it each time."""
+    message = encode.encoded(encode.group_mod("ADD", 0, []), 0)
+    return message[wire.GROUP_MOD_BODY :].removesuffix(bytes(4))
+
+
 def _buckets(found: Buckets) -> bytes:
     first = _buckets(found.first) if found.first else b""
+    if not found.count:
+        return first
     stencil = pipeline().groups[found.entry].message
     return first + stencil.stamp(found.count, found.columns).tobytes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,28 @@ class Buckets:
     count: int
     columns: Columns
     first: Buckets | None = None
+
+
+def merged(every: Iterable[Rows]) -> Iterator[Rows]:
+    """The same rows, those of one entry together."""
+    found: dict[str, list[Rows]] = {}
+    for rows in every:
+        if rows.count:
+            found.setdefault(rows.entry, []).append(rows)
+    for entry, some in found.items():
+        if len(some) == 1:
+            yield some[0]
+            continue
+        columns = {
+            slot: np.concatenate([_spread(rows.columns[slot], rows.count) for rows in some])
+            for slot in some[0].columns
+        }
+        yield Rows(entry, sum(rows.count for rows in some), columns)
+
+
+def _spread(column: Column, count: int) -> Column:
+    """A column with a value for each row, where it may have had one for all."""
+    return column if len(column) == count else np.broadcast_to(column, (count, *column.shape[1:]))
 
 
 def tunnel_of(view: View) -> dict[str, Column]:

@@ -26,12 +26,15 @@ _T = TypeVar("_T", bound=np.generic)
 
 def tenant_rows(scope: Scope) -> Iterator[Rows]:
     """The flows of the tenants and endpoints in the scope."""
-    yield from _classify(scope)
+    # Where nothing is wanted of a table, a small change shall not pay for it.
+    if len(scope.tenants) or len(scope.ports):
+        yield from _classify(scope)
     if len(scope.ports):
         yield from _security(scope)
-    yield from _respond(scope)
+    if scope.endpoints_wanted.any():
+        yield from _respond(scope)
     yield from _forward(scope)
-    if len(scope.tenants):
+    if scope.relisted.any():
         yield from floods.tenant_rows(scope)
 
 

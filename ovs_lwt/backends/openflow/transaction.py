@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 
 import numpy as np
@@ -182,10 +182,17 @@ def _ours(cookies: Bytes) -> NDArray[np.bool_]:
 
 
 def _group_step(body: bytes, command: str, group: int) -> _Step:
-    head = encode.in_bundle(encode.group_mod(command, group, []), BUNDLE, 0)
-    buckets = b"" if command == "DELETE" else body[len(head) - wire.INNER - wire.GROUP_MOD_BODY :]
-    row = _with_lengths(np.frombuffer(head + buckets, np.uint8)[None, :].copy())
+    kept = body[: wire.GROUP_HEAD] if command == "DELETE" else body
+    message = bytearray(_group_start(command) + kept)
+    row = _with_lengths(np.frombuffer(message, np.uint8)[None, :])
     return _Step(row, lambda _: f"{command.lower()}-group {listing.group_line(group, body)}")
+
+
+@cache
+def _group_start(command: str) -> bytes:
+    """What a bundled group mod begins with, up to where the group itself is written."""
+    message = encode.in_bundle(encode.group_mod(command, 0, []), BUNDLE, 0)
+    return message[: wire.INNER + wire.GROUP_MOD_BODY]
 
 
 def _delete_step(block: Block, rows: Indices) -> _Step:

@@ -44,6 +44,8 @@ MULTIPART_MORE = 1
 # ofp_group_mod: header 8, command 2, then what ofp_group_desc_stats has after its length (2).
 GROUP_MOD_BODY = 10
 GROUP_DESC_BODY = 2
+# Of that: type, padding, number.
+GROUP_HEAD = 6
 
 
 def flow_mod_block(rows: Bytes) -> Block:
