@@ -88,14 +88,15 @@ def single(topology: Topology, size: int) -> Script:
     number = size // 100
     random = np.random.default_rng(2).permutation(every)[:number]
     for name, rows in (("random", random), ("tenants", every[:number])):
+        moves = _moves(topology, rows)
         began = time.perf_counter()
-        topology = _moved(topology, rows)
+        topology = changed(topology, moves)
         yield topology
         found[name] = time.perf_counter() - began
     return found
 
 
-def _moved(topology: Topology, rows: NDArray[np.intp]) -> Topology:
+def _moves(topology: Topology, rows: NDArray[np.intp]) -> Changes:
     """Each of these endpoints is now on the next host of its pod, but never on h0."""
     rows = np.sort(rows)
     old = topology.taken(rows)
@@ -107,7 +108,7 @@ def _moved(topology: Topology, rows: NDArray[np.intp]) -> Topology:
         topology.addresses6,  # none
     )
     none = np.zeros(0, np.uint32)
-    return changed(topology, Changes(put, none, none.astype(np.uint64)))
+    return Changes(put, none, none.astype(np.uint64))
 
 
 def _next_hosts(topology: Topology) -> U32:
