@@ -33,8 +33,8 @@ class Differing:
 
     def tenants_concerned(self) -> Indices:
         """The tenants that differ themselves, or in one of their endpoints, ascending."""
-        owners = self.topology.taken(self.endpoints).tenant.astype(np.intp)
-        return np.union1d(self.tenants, owners)
+        owners = self.topology.tenants_of(self.endpoints)
+        return np.union1d(self.tenants, owners) if len(self.tenants) else owners
 
 
 @lru_cache(maxsize=1)  # every host of an agent asks the same question
@@ -83,10 +83,11 @@ def hosts_touched(old: Topology, new: Topology) -> frozenset[str] | None:
     for side in compare(old, new):
         concerned, edges = side.tenants_concerned(), side.topology.tenant_edges
         where = np.searchsorted(edges, concerned, "right") - 1
-        for number in np.unique(where).tolist():
+        for number, index in zip(where.tolist(), concerned.tolist(), strict=True):
             tenant, vtep = side.topology.slices[number].spans
-            some = np.isin(tenant, concerned[where == number] - edges[number])
-            touched[vtep[some]] = True
+            within = index - int(edges[number])
+            low, high = np.searchsorted(tenant, np.array([within, within + 1], np.uint32))
+            touched[vtep[low:high]] = True
     return frozenset(new.vteps.name[index] for index in np.flatnonzero(touched).tolist())
 
 

@@ -344,6 +344,8 @@ def _ordered4(addresses: Addresses4, order: Indices, endpoints: int) -> Addresse
 
 
 def _ordered6(addresses: Addresses6, order: Indices, endpoints: int) -> Addresses6:
+    if not len(addresses):
+        return addresses
     endpoint, kept = _moved(addresses.endpoint, order, endpoints)
     words = np.ascontiguousarray(addresses.ip[kept]).view(">u8").reshape(-1, 2)
     by_ip = np.lexsort((words[:, 1], words[:, 0], endpoint))

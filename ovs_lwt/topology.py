@@ -8,7 +8,7 @@ topology, which shares with the old one all slices that it does not concern.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -279,14 +279,27 @@ class Topology:
 
     def taken(self, endpoints: Indices) -> EndpointColumns:
         """Return the rows of these endpoints (ascending), without a look at any other slice."""
-        where = np.searchsorted(self.endpoint_edges, endpoints, "right") - 1
         found = [EMPTY.endpoints]
-        for number in np.unique(where).tolist():
-            rows = endpoints[where == number] - self.endpoint_edges[number]
+        for number, rows in self._by_slice(endpoints):
             columns = self.slices[number].endpoints.taken(rows)
             shift = np.uint32(self.tenant_edges[number])
             found.append(replace(columns, tenant=columns.tenant + shift))
         return stacked(found)
+
+    def tenants_of(self, endpoints: Indices) -> Indices:
+        """Return the tenants of these endpoints (ascending), each once."""
+        found = [np.empty(0, np.intp)]
+        for number, rows in self._by_slice(endpoints):
+            owners = self.slices[number].endpoints.tenant[rows].astype(np.intp)
+            found.append(owners[np.diff(owners, prepend=-1) > 0] + self.tenant_edges[number])
+        return np.concatenate(found)
+
+    def _by_slice(self, endpoints: Indices) -> Iterator[tuple[int, Indices]]:
+        """(slice, rows within it) of endpoints (ascending)."""
+        at = np.searchsorted(endpoints, self.endpoint_edges)
+        for number in np.flatnonzero(np.diff(at)).tolist():
+            low, high = at[number : number + 2]
+            yield number, endpoints[low:high] - self.endpoint_edges[number]
 
     def endpoint_id(self, index: int) -> str:
         """Return ``TENANT/NAME`` of the endpoint at `index`."""
