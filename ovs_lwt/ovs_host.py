@@ -104,8 +104,7 @@ class OvsHost:
             self.session.desire(view, now)
             self._weigh(view)
         self._voice.ports(self.errors)
-        if any(port.error != self.errors.get(port.name) for port in found):
-            self.switch.report_errors(self.errors)
+        self.switch.report_errors(self.errors)
 
     def follow(self, topology: Topology) -> None:
         """For this host `topology` is what it last looked at: compare with it from now on.

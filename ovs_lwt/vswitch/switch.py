@@ -216,7 +216,10 @@ class LocalSwitch:
                 elif ERROR_KEY in interface.external_ids:
                     interface.delkey("external_ids", ERROR_KEY)
 
-        if not self.connected:
+        told = (
+            row.external_ids.get(ERROR_KEY) == errors.get(row.name) for row in self._interfaces()
+        )
+        if not self.connected or all(told):
             return
         try:
             self._database.transact("say what is wrong with ports", compose, _REMARK_TIMEOUT)
