@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from itertools import accumulate, count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,9 +170,9 @@ def _keys(blocks: Sequence[Block], seed: int) -> NDArray[np.uint64]:
             for number in numbers
         ]
         together = fingerprints(np.concatenate(keys), (slice(0, width),), seed)
-        ends = np.cumsum([len(rows) for rows in keys])
-        for number, part in zip(numbers, np.split(together, ends[:-1]), strict=True):
-            found[number] = part
+        edges = accumulate(map(len, keys), initial=0)
+        for number, (low, high) in zip(numbers, pairwise(edges), strict=True):
+            found[number] = together[low:high]
     return np.concatenate([np.empty(0, np.uint64), *found])
 
 
@@ -223,5 +223,5 @@ def _starts(blocks: Sequence[Block]) -> Indices:
 
 
 def _per_block(blocks: Sequence[Block], chosen: NDArray[np.bool_]) -> tuple[Indices, ...]:
-    edges = np.cumsum([len(block) for block in blocks])[:-1]
-    return tuple(np.flatnonzero(part) for part in np.split(chosen, edges)) if blocks else ()
+    edges = accumulate(map(len, blocks), initial=0)
+    return tuple(np.flatnonzero(chosen[low:high]) for low, high in pairwise(edges))

@@ -15,14 +15,14 @@ from weakref import ref
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from ovs_lwt import slices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
 from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Origin, Slice
-from ovs_lwt.topology import U32, U64, Flags, Topology
+from ovs_lwt.topology import U8, U32, U64, Flags, Topology
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,49 +103,57 @@ def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) 
 
 
 def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
-    """Refuse what the overlay's own checks would refuse, in the tenants that have a new row."""
-    touched = np.zeros(edited.tenants, np.bool_)
-    touched[put.endpoints.tenant] = True
-    rows = np.flatnonzero(touched[edited.endpoints.tenant])
-    tenant = edited.endpoints.tenant[rows]
-    codes = edited.endpoints.name.take(pa.array(rows)).dictionary_encode().indices.to_numpy()
-    if (at := _twin(_keys(tenant, codes.astype(np.uint64)))) is not None:
-        raise Refused(f"{_name(topology, first, edited, int(rows[at]))} would stand twice")
-    for addresses in (edited.addresses4, edited.addresses6):
-        listed = np.flatnonzero(touched[edited.endpoints.tenant[addresses.endpoint]])
-        owner = addresses.endpoint[listed]
-        at = _twin(_address_keys(edited.endpoints.tenant[owner], addresses.ip[listed]))
-        if at is not None:
-            name = _name(topology, first, edited, int(owner[at]))
+    """Refuse what the overlay's own checks would refuse, now that these rows are put."""
+    # All that is looked at: from the first tenant concerned to the last.
+    ends = put.endpoints.tenant[[0, -1]] + np.array([0, 1], np.uint32)
+    begin, end = np.searchsorted(edited.endpoints.tenant, ends)
+    tenant = edited.endpoints.tenant[begin:end]
+    row = _twin(tenant, edited.endpoints.name[begin:end], put.endpoints.name)
+    if row is not None:
+        raise Refused(f"{_name(topology, first, edited, begin + row)} would stand twice")
+    for every, new in (
+        (edited.addresses4, put.addresses4),
+        (edited.addresses6, put.addresses6),
+    ):
+        if not len(new):
+            continue
+        low, high = np.searchsorted(every.endpoint, np.array([begin, end], np.uint32))
+        owner = every.endpoint[low:high]
+        row = _twin(tenant[owner - begin], _values(every.ip[low:high]), _values(new.ip))
+        if row is not None:
+            name = _name(topology, first, edited, int(owner[row]))
             raise Refused(f"{name}: one of its addresses is another endpoint's of the tenant")
-    kind = topology.vteps.kind[edited.endpoints.vtep[rows]]
+    kind = topology.vteps.kind[edited.endpoints.vtep[begin:end]]
     # Ascending by tenant: where the tenant stays the same, so must the kind of host.
     other = (np.diff(kind) != 0) & (np.diff(tenant) == 0)
     if other.any():
-        row = int(rows[np.flatnonzero(other)[0] + 1])
-        name = _name(topology, first, edited, row)
+        name = _name(topology, first, edited, begin + int(np.flatnonzero(other)[0]) + 1)
         raise Refused(
             f"{name}: its host and others of its tenant cannot reach each other; a tenant's hosts"
             " have addresses of one family, and are all on plane route or none is"
         )
 
 
-def _twin(keys: NDArray[np.generic]) -> int | None:
-    """The place of a key that stands there a second time, if any does."""
+def _twin(tenant: U32, values: pa.Array, new: pa.Array) -> int | None:
+    """The row of a new value that its tenant has a second time, if there is one."""
+    codes = pc.index_in(values, value_set=new).fill_null(-1).to_numpy()
+    rows = np.flatnonzero(codes >= 0)
+    keys = _keys(tenant[rows], codes[rows].astype(np.uint64))
     order = np.argsort(keys, kind="stable")
-    twins = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    return int(order[twins[0] + 1]) if len(twins) else None
+    twins = np.flatnonzero(np.diff(keys[order]) == 0)
+    return int(rows[order[twins[0] + 1]]) if len(twins) else None
+
+
+def _values(ip: U32 | U8) -> pa.Array:
+    """Addresses, so that they can be looked up."""
+    if ip.ndim == 1:
+        return pa.array(ip)
+    octets = pa.py_buffer(np.ascontiguousarray(ip))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ip), [None, octets])
 
 
 def _keys(tenant: U32, low: U64) -> U64:
     return (tenant.astype(np.uint64) << np.uint64(48)) | low
-
-
-def _address_keys(tenant: U32, ip: NDArray[np.generic]) -> NDArray[np.generic]:
-    if ip.ndim == 1:
-        return _keys(tenant, ip.astype(np.uint64))
-    octets = np.column_stack([tenant.astype(">u4").view(np.uint8).reshape(-1, 4), ip])
-    return np.ascontiguousarray(octets).view("V20").ravel() if len(octets) else ip[:, 0]
 
 
 def _name(topology: Topology, first: int, part: Slice, row: int) -> str:

@@ -28,6 +28,7 @@ SIZE = 8192
 
 _TENANTS = 1 << 15
 _FEW = 16
+_WIDE = 64  # a table of bytes for every endpoint, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,10 +151,17 @@ class Slice:
     @cached_property
     def spans(self) -> tuple[U32, U32]:
         """(tenant, VTEP), ascending: which tenant has endpoints where, each pair once."""
-        pairs = (self.endpoints.tenant.astype(np.uint64) << np.uint64(32)) | self.endpoints.vtep
-        pairs.sort()
-        pairs = pairs[np.append(True, np.diff(pairs) != 0)[: len(pairs)]]
-        return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
+        hosts = int(self.endpoints.vtep.max(initial=0)) + 1
+        pairs = self.endpoints.tenant.astype(np.intp) * hosts + self.endpoints.vtep
+        if self.tenants * hosts < _WIDE * len(self):
+            # Marked in a table, which is quicker than to sort them.
+            marked = np.zeros(self.tenants * hosts, np.bool_)
+            marked[pairs] = True
+            pairs = np.flatnonzero(marked)
+        else:
+            pairs = np.unique(pairs)
+        tenant = pairs // hosts
+        return tenant.astype(np.uint32), (pairs - tenant * hosts).astype(np.uint32)
 
     @cached_property
     def owned6(self) -> tuple[U32, U8]:
@@ -311,6 +319,8 @@ def _range(ascending: U32, first: int, last: int) -> tuple[int, int]:
 
 def stacked(parts: Sequence[_Columns]) -> _Columns:
     """Return columns one below the other."""
+    if len(parts) == 1:
+        return parts[0]
     columns: dict[str, Any] = {}
     for column in fields(parts[0]):
         arrays = [getattr(part, column.name) for part in parts]

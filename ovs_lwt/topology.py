@@ -279,12 +279,12 @@ class Topology:
 
     def taken(self, endpoints: Indices) -> EndpointColumns:
         """Return the rows of these endpoints (ascending), without a look at any other slice."""
-        found = [EMPTY.endpoints]
+        found = []
         for number, rows in self._by_slice(endpoints):
             columns = self.slices[number].endpoints.taken(rows)
             shift = np.uint32(self.tenant_edges[number])
             found.append(replace(columns, tenant=columns.tenant + shift))
-        return stacked(found)
+        return stacked(found or [EMPTY.endpoints])
 
     def tenants_of(self, endpoints: Indices) -> Indices:
         """Return the tenants of these endpoints (ascending), each once."""

@@ -42,6 +42,8 @@ class LocalPorts:
         )
 
 
+_FEW = 16
+
 VTEP_SIZE = 4
 """Bytes of a VTEP in a flood list."""
 
@@ -175,7 +177,7 @@ class View:
             for first, was, now in zip(firsts, old.seen, self.seen, strict=False)
             if was is not now
         ]
-        if any(was is None or now is None for _, was, now in fresh):
+        if len(fresh) > _FEW or any(was is None or now is None for _, was, now in fresh):
             return
         here, peers_same = old.here, True
         owners = dict(old.flood_lists.owners)

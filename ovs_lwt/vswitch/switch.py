@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ovs_lwt.claims import ERROR_KEY, MARKING_KEY, claimed_endpoint
@@ -41,13 +41,17 @@ _SETTLE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What `run` compares: everything an agent asks of the switch."""
+    """What `run` compares: everything an agent asks of the switch.
+
+    errors: interface -> what is said to be wrong with it
+    """
 
     connected: bool = False
     datapath_id: int | None = None
-    datapath_type: DatapathType = "system"
+    datapath_type: DatapathType | None = None
     tunnel_ofport: int | None = None
     ports: tuple[LocalPort, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 class LocalSwitch:
@@ -159,7 +163,7 @@ class LocalSwitch:
 
     def datapath_type(self) -> DatapathType:
         """Return "system" (the kernel's) or "netdev" (userspace); raise `Refused` for no bridge."""
-        return datapath_type_of(self._bridge_row())
+        return self._now.datapath_type or datapath_type_of(self._bridge_row())
 
     def claim_of(self, name: str) -> str | None:
         """Return the endpoint that port `name` of the bridge claims, known to the datapath or not.
@@ -180,8 +184,11 @@ class LocalSwitch:
             self._now = _Seen(connected)
             return
         ports: list[LocalPort] = []
+        errors: dict[str, str] = {}
         tunnel_ofport = None
         for interface in (row for port in bridge.ports for row in port.interfaces):
+            if (error := interface.external_ids.get(ERROR_KEY)) is not None:
+                errors[interface.name] = error
             ofport = next(iter(interface.ofport), 0)
             if ofport <= 0 or interface.name == self.bridge:
                 continue
@@ -197,6 +204,7 @@ class LocalSwitch:
             datapath_type_of(bridge),
             tunnel_ofport,
             tuple(ports),
+            errors,
         )
 
     # Writing about ports
@@ -216,10 +224,8 @@ class LocalSwitch:
                 elif ERROR_KEY in interface.external_ids:
                     interface.delkey("external_ids", ERROR_KEY)
 
-        told = (
-            row.external_ids.get(ERROR_KEY) == errors.get(row.name) for row in self._interfaces()
-        )
-        if not self.connected or all(told):
+        self._refresh()
+        if not self.connected or self._now.errors == errors:
             return
         try:
             self._database.transact("say what is wrong with ports", compose, _REMARK_TIMEOUT)

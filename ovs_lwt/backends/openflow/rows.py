@@ -104,7 +104,9 @@ def _security(scope: Scope) -> Iterator[Rows]:
 
 
 def _respond(scope: Scope) -> Iterator[Rows]:
-    answers = scope.tenant_columns.answer_neighbours[scope.endpoints.tenant]
+    if not (answering := scope.tenant_columns.answer_neighbours).any():
+        return
+    answers = answering[scope.endpoints.tenant]
     if len(scope.ports):
         asking = scope.ports[answers[scope.endpoint_of(scope.ports)]]
         port, ip = _join(scope.endpoint_of(asking), *scope.owned4)

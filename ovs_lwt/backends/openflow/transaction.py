@@ -8,8 +8,9 @@ an error reply names its flow.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 
@@ -86,15 +87,21 @@ class Transaction:
 
         Raises Refused for a group that no message can hold.
         """
-        self.counts, self.growth = Counts(), (0, 0)
+        self.growth = (0, 0)
         self.foreign: list[str] = []
         self._keep_foreign = keep_foreign
+        self._counts = Counter[str]()
         self._sent: list[_Sent] = []
         self._steps = chain(
             self._written_groups(installed_groups, desired.groups),
             self._flows(installed, desired.parts),
             self._deleted_groups(installed_groups, desired.groups),
         )
+
+    @property
+    def counts(self) -> Counts:
+        """What it has done so far."""
+        return Counts(**self._counts)
 
     def take(self, number: Callable[[int], int]) -> memoryview | None:
         """Return the next messages to send; None: that was all.
@@ -122,7 +129,7 @@ class Transaction:
         self, installed: Mapping[int, bytes], desired: Mapping[int, bytes]
     ) -> Iterator[_Step]:
         fresh = [id_ for id_, body in desired.items() if installed.get(id_) != body]
-        self._count(groups_written=len(fresh))
+        self._counts.update(groups_written=len(fresh))
         for id_ in fresh:
             yield _group_step(desired[id_], "MODIFY" if id_ in installed else "ADD", id_)
 
@@ -135,7 +142,7 @@ class Transaction:
             differing = there.differing([each.block for each in flows])
             for number, (each, rows) in enumerate(zip(flows, differing, strict=True)):
                 if len(rows):
-                    self._count(flows_written=len(rows))
+                    self._counts.update(flows_written=len(rows))
                     # All of them, as on a cold start: no copy.
                     whole = len(rows) == len(each.block)
                     messages = each.block.rows if whole else each.block.rows[rows]
@@ -144,12 +151,12 @@ class Transaction:
             ours = _ours(block.rows[orphans][:, block.value[_COOKIE]])
             rows = orphans[ours] if self._keep_foreign else orphans
             if len(rows):
-                self._count(flows_deleted=len(rows))
+                self._counts.update(flows_deleted=len(rows))
                 yield _delete_step(block, rows)
             if not self._keep_foreign:
                 foreign = orphans[~ours].tolist()
                 self.foreign += [listing.flow_line(block, row) for row in foreign]
-        self._count(unchanged=there.same)
+        self._counts.update(unchanged=there.same)
         self.growth = (count - sum(map(len, installed)), self.growth[1])
 
     def _deleted_groups(
@@ -159,16 +166,12 @@ class Transaction:
         stale = [id_ for id_ in sorted(installed) if id_ not in desired]
         if self._keep_foreign:
             stale = [id_ for id_ in stale if floods.is_ours(id_)]
-        self._count(groups_deleted=len(stale))
+        self._counts.update(groups_deleted=len(stale))
         # Before those of the flows, as they stand in the switch's own lists.
         self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not floods.is_ours(id_)]
         self.growth = (self.growth[0], len(desired) - len(installed))
         for id_ in stale:
             yield _group_step(installed[id_], "DELETE", id_)
-
-    def _count(self, **more: int) -> None:
-        added = {name: getattr(self.counts, name) + number for name, number in more.items()}
-        self.counts = replace(self.counts, **added)
 
 
 def _line(part: Part, number: int, rows: Indices, row: int) -> str:
