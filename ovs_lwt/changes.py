@@ -221,7 +221,7 @@ def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Indi
     names = pc.not_equal(a.name.take(pa.array(left)), b.name.take(pa.array(right)))
     unlike |= np.asarray(names.to_numpy(zero_copy_only=False), bool)
     for relation_a, relation_b in zip(_addresses(one.part), _addresses(other.part), strict=True):
-        unlike |= _unlike_addresses(relation_a, relation_b, left, right, len(a), len(b))
+        unlike |= unlike_addresses(relation_a, relation_b, left, right, len(a), len(b))
     return (
         np.setdiff1d(np.arange(len(a)), left[~unlike], assume_unique=True),
         np.setdiff1d(np.arange(len(b)), right[~unlike], assume_unique=True),
@@ -241,29 +241,36 @@ def _keys(one: _Run, other: _Run) -> tuple[U64, U64]:
     return rank[: len(one.part)], rank[len(one.part) :]
 
 
-def _addresses(part: Slice) -> tuple[tuple[U32, list[Any]], ...]:
-    """Owner and columns of each kind of address.
+Relation = tuple[U32, list[Any]]
+"""Addresses of one kind: their owners, ascending, and their columns."""
 
-    Those that are owned are compared beside those that are listed, since an endpoint's link-local
-    address can become another's.
+
+def listed_addresses(part: Slice) -> tuple[Relation, Relation]:
+    """Return the addresses that the overlay lists: IPv4, IPv6."""
+    four, six = part.addresses4, part.addresses6
+    return (four.endpoint, [four.ip, four.prefix]), (six.endpoint, [six.ip, six.prefix])
+
+
+def _addresses(part: Slice) -> tuple[Relation, ...]:
+    """Those that are owned are compared beside those that are listed, since an endpoint's
+    link-local address can become another's.
     """
-    four, six, (owner, owned) = part.addresses4, part.addresses6, part.owned6
-    return (
-        (four.endpoint, [four.ip, four.prefix]),
-        (six.endpoint, [six.ip, six.prefix]),
-        (owner, [owned]),
-    )
+    owner, owned = part.owned6
+    return (*listed_addresses(part), (owner, [owned]))
 
 
-def _unlike_addresses(
-    one: tuple[U32, list[Any]],
-    other: tuple[U32, list[Any]],
+def unlike_addresses(
+    one: Relation,
+    other: Relation,
     left: Indices,
     right: Indices,
     count_one: int,
     count_other: int,
 ) -> Flags:
-    """Which of the pairs of endpoints (left, right) do not have the same addresses."""
+    """Say which of the pairs of endpoints (left, right) do not have the same addresses.
+
+    count_one, count_other: how many endpoints there are on either side
+    """
     (owner_one, columns_one), (owner_other, columns_other) = one, other
     if not len(owner_one) and not len(owner_other):
         return np.zeros(len(left), np.bool_)

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ovs_lwt import slices
+from ovs_lwt.changes import listed_addresses, unlike_addresses
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
-from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Origin, Slice
+from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Indices, Origin, Slice
 from ovs_lwt.topology import U8, U32, U64, Flags, Topology
 
 
@@ -86,15 +87,15 @@ def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) 
     if len(again):
         twice = int(np.flatnonzero(keys == np.sort(keys)[again[0]])[1])
         raise Refused(f"{_name(topology, first, put, twice)}: its MAC stands twice in one change")
+    replaced = _rows(part, keys)
     keep = np.ones(len(part), np.bool_)
-    dropped = np.concatenate([keys, gone])
-    at = np.searchsorted(part.keys, dropped)
-    at = at[at < len(part)][part.keys[at[at < len(part)]] == dropped[at < len(part)]]
-    keep[at] = False
+    keep[replaced], keep[_rows(part, gone)] = False, False
     rows = np.concatenate([np.flatnonzero(keep), len(part) + np.arange(len(put))])
     edited = slices.ordered(slices.below(part, put), rows)
     if len(put):
-        _check(topology, first, edited, put)
+        if len(replaced) < len(put) or not _alike(part, replaced, put):
+            _check_twins(topology, first, edited, put)
+        _check_kinds(topology, first, edited, put)
     if len(edited.addresses6) or len(part.addresses6):
         # One endpoint's addresses can change what another owns: see `Slice.owned6`.
         return edited
@@ -102,11 +103,34 @@ def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) 
     return replace(edited, origin=Origin(ref(part), np.flatnonzero(~keep), new))
 
 
-def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
-    """Refuse what the overlay's own checks would refuse, now that these rows are put."""
-    # All that is looked at: from the first tenant concerned to the last.
+def _rows(part: Slice, keys: U64) -> Indices:
+    """Where a slice has these keys, those left out that it does not have."""
+    at = np.searchsorted(part.keys, keys)
+    at[at == len(part)] = 0
+    return at[part.keys[at] == keys] if len(part) else at[:0]
+
+
+def _alike(part: Slice, replaced: Indices, put: Slice) -> bool:
+    """Whether rows that are put have the names and addresses of those that they replace."""
+    if part.endpoints.name.take(pa.array(replaced)) != put.endpoints.name:
+        return False
+    pairs = replaced, np.arange(len(put)), len(part), len(put)
+    return not any(
+        unlike_addresses(before, after, *pairs).any()
+        for before, after in zip(listed_addresses(part), listed_addresses(put), strict=True)
+    )
+
+
+def _span(edited: Slice, put: Slice) -> tuple[int, int]:
+    """The first row of the first tenant that has a new one, and the first behind the last's."""
     ends = put.endpoints.tenant[[0, -1]] + np.array([0, 1], np.uint32)
     begin, end = np.searchsorted(edited.endpoints.tenant, ends)
+    return int(begin), int(end)
+
+
+def _check_twins(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
+    """Refuse a name or an address that a tenant would have twice."""
+    begin, end = _span(edited, put)
     tenant = edited.endpoints.tenant[begin:end]
     row = _twin(tenant, edited.endpoints.name[begin:end], put.endpoints.name)
     if row is not None:
@@ -123,6 +147,12 @@ def _check(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
         if row is not None:
             name = _name(topology, first, edited, int(owner[row]))
             raise Refused(f"{name}: one of its addresses is another endpoint's of the tenant")
+
+
+def _check_kinds(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
+    """Refuse a tenant whose hosts would not all reach each other."""
+    begin, end = _span(edited, put)
+    tenant = edited.endpoints.tenant[begin:end]
     kind = topology.vteps.kind[edited.endpoints.vtep[begin:end]]
     # Ascending by tenant: where the tenant stays the same, so must the kind of host.
     other = (np.diff(kind) != 0) & (np.diff(tenant) == 0)
