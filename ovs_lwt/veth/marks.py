@@ -40,6 +40,8 @@ _NFNLGRP_NFTABLES: Final = 7  # include/uapi/linux/netfilter/nfnetlink.h
 # Looking again at once would make a host that starts a hundred guests look a hundred times.
 _PAUSE: Final = 0.2
 _SHARE: Final = 4  # of the time that a look takes, between two
+# tc's action, which a look finds, outlives its filter for a moment: so once more, a little later.
+_AFTERMATH: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class MarkKeeper:
         with suppress(OSError):
             self._chains = Notices(NETLINK_NETFILTER, [_NFNLGRP_NFTABLES], netns)
         self._due = self._chains_due = True
+        self._heard = False
         self._not_before = self._audit_at = 0.0
 
     def want(
@@ -150,16 +153,18 @@ class MarkKeeper:
         audit = now >= self._audit_at
         links = self._links.poll()
         chains = self._chains is not None and self._chains.poll()
-        self._due = self._due or links or chains or audit
+        self._heard = self._heard or links or chains
+        self._due = self._due or self._heard or audit
         # Older kernels tell nobody of a chain that goes with its device.
         gone = links and bool(self._by_nft)
         self._chains_due = self._chains_due or chains or audit or gone
         if not self._due or now < self._not_before:
             return []
+        heard, self._heard = self._heard, False
         said = self._look()
         ended = time.monotonic()
         self._not_before = ended + max(_PAUSE, _SHARE * (ended - now))
-        self._audit_at = ended + self._audit
+        self._audit_at = ended + (min(_AFTERMATH, self._audit) if heard else self._audit)
         return said
 
     def marking(self) -> dict[str, KernelMarking]:

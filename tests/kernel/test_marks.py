@@ -14,6 +14,8 @@ from pyroute2.netlink.rtnl import RTNLGRP_TC
 from ovs_lwt.lab.kernel import settle
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.veth import Attached, AttachPlan, MarkKeeper, Notices, attach
+from ovs_lwt.veth.marking import tc
+from ovs_lwt.veth.netlink import inside
 from ovs_lwt.vswitch import SwitchPlan
 from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support import guests
@@ -113,6 +115,22 @@ def test_what_somebody_changed_is_mended(keeper: MarkKeeper, drift: str) -> None
     assert tell(keeper, f"port {PORT} gets its tenant's mark 10 from tc again: it had")
     assert both_ways() == BOTH
     assert keeper.marking() == {PORT: "tc"}
+
+
+def test_a_filter_whose_action_the_kernel_still_lists(
+    keeper: MarkKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An action outlives its filter for a moment, as long as the kernel likes."""
+    lists = tc.marks
+    with inside(HOST) as host:
+        before = lists(host)
+    shown = iter([before])
+    monkeypatch.setattr(tc, "marks", lambda host: next(shown, None) or lists(host))
+    in_netns(HOST, "tc", "filter", "del", "dev", PORT, "ingress")
+
+    assert tell(keeper, f"port {PORT} gets its tenant's mark 10 from tc again: it had")
+    assert next(shown, None) is None, "it has been told what is no longer so"
+    assert both_ways() == BOTH
 
 
 def test_a_port_that_is_no_longer_wanted_loses_its_mark_only(keeper: MarkKeeper) -> None:

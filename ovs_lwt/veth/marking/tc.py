@@ -116,7 +116,8 @@ def _add(host: Any, device: Marked, direction: Direction) -> None:
 def _clear(host: Any, index: int, direction: Direction) -> None:
     ours = _action(index, direction)
     if any(action == ours for _, does in _filters(host, index, direction) for action, _ in does):
-        _delete(host, index, direction)
+        # The device may have gone by now, and the mark with it.
+        ignoring(errno.ENODEV, _delete, host, index, direction)
 
 
 def _delete(host: Any, index: int, direction: Direction) -> None:
