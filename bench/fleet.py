@@ -39,17 +39,11 @@ import pyarrow as pa
 from matplotlib import pyplot
 
 from bench import results
+from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
 from ovs_lwt.edit import Changes, changed
 from ovs_lwt.model import Endpoint, Tenant, Underlay, Vtep
 from ovs_lwt.names import port_name
-from ovs_lwt.topology import (
-    Addresses4,
-    Addresses6,
-    EndpointColumns,
-    TenantColumns,
-    Topology,
-    VtepColumns,
-)
+from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
 from ovs_lwt.vswitch import LocalPort
 from tests.support.fleet import Fleet, Story
 from tests.support.quick_switch import QuickSwitch

@@ -32,8 +32,8 @@ from ovs_lwt.backends.netlink.transaction import between
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.route import tree
 from ovs_lwt.backends.route.tree import Shape
+from ovs_lwt.columns import U32
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32
 from tests.support.ovs import in_netns, network_namespace
 
 Measured = Callable[[Sequence[int]], list[float]]

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ovs_lwt.slices import Indices, Slice, joined
-from ovs_lwt.topology import U32, U64, Flags, TenantColumns, Topology, VtepColumns
+from ovs_lwt.columns import U32, U64, Flags, Indices
+from ovs_lwt.slices import Slice, joined
+from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)

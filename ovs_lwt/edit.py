@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 
 from ovs_lwt import slices
 from ovs_lwt.changes import listed_addresses, unlike_addresses
+from ovs_lwt.columns import U8, U32, U64, Addresses4, Addresses6, EndpointColumns, Flags, Indices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
-from ovs_lwt.slices import Addresses4, Addresses6, EndpointColumns, Indices, Origin, Slice
-from ovs_lwt.topology import U8, U32, U64, Flags, Topology
+from ovs_lwt.slices import Origin, Slice
+from ovs_lwt.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,9 @@ from ovs_lwt import offline
 from ovs_lwt.backends.bridge.vlans import VlanStore
 from ovs_lwt.backends.netlink.setup import TUNNEL
 from ovs_lwt.backends.openflow.pipeline import COOKIE_VNI_MASK
+from ovs_lwt.columns import U32
 from ovs_lwt.plane import Options
-from ovs_lwt.topology import U32, Topology
+from ovs_lwt.topology import Topology
 
 
 def tables(topology: Topology, host: str | None, options: Options, console: Console) -> None:

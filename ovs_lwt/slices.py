@@ -11,89 +11,31 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-U8 = NDArray[np.uint8]
-U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
-Indices = NDArray[np.intp]
+from ovs_lwt.columns import (
+    U8,
+    U32,
+    U64,
+    Addresses4,
+    Addresses6,
+    EndpointColumns,
+    Flags,
+    Indices,
+    link_local,
+    ordered4,
+    ordered6,
+    shifted,
+    stacked,
+)
 
 SIZE = 8192
 """Endpoints in a slice, about: few enough to be cheap to replace, enough for numpy to be quick."""
 
 _TENANTS = 1 << 15
-_FEW = 16
 _WIDE = 64  # a table of bytes for every endpoint, at most
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EndpointColumns:
-    """E endpoints, ascending by (tenant, mac).
-
-    `tenant` and `vtep` are indices; `mac` is the 48-bit number; `spoofing` is True where the
-    port may send from any address; `name` is the name within the tenant.
-    """
-
-    tenant: U32
-    mac: U64
-    vtep: U32
-    spoofing: Flags
-    name: pa.StringArray
-
-    def __len__(self) -> int:
-        return len(self.mac)
-
-    def taken(self, rows: Indices) -> EndpointColumns:
-        """Return these rows, in this order."""
-        return EndpointColumns(
-            self.tenant[rows],
-            self.mac[rows],
-            self.vtep[rows],
-            self.spoofing[rows],
-            _taken(self.name, rows),
-        )
-
-
-def _taken(texts: pa.StringArray, rows: Indices) -> pa.StringArray:
-    """These rows; a few unbroken runs of them, as after a change, are cut out and joined."""
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    if len(breaks) > _FEW or not len(rows):
-        return texts.take(pa.array(rows))
-    firsts, lasts = [0, *breaks.tolist()], [*(breaks - 1).tolist(), len(rows) - 1]
-    spans = zip(rows[firsts].tolist(), rows[lasts].tolist(), strict=True)
-    return pa.concat_arrays([texts[first : last + 1] for first, last in spans])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Addresses4:
-    """IPv4 addresses of endpoints, ascending by (endpoint, ip); `ip` in host byte order."""
-
-    endpoint: U32
-    ip: U32
-    prefix: U8
-
-    def __len__(self) -> int:
-        return len(self.endpoint)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Addresses6:
-    """IPv6 addresses of endpoints, ascending by (endpoint, ip); `ip` is ``[A, 16]`` bytes."""
-
-    endpoint: U32
-    ip: U8
-    prefix: U8
-
-    def __len__(self) -> int:
-        return len(self.endpoint)
-
-
-_Columns = TypeVar("_Columns", EndpointColumns, Addresses4, Addresses6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,18 +131,6 @@ class Slice:
         return self._seen[host]
 
 
-def link_local(mac: U64) -> U8:
-    """The link-local addresses that follow from these MACs (RFC 4291, appendix A): uint8[n, 16]."""
-    octets = mac.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
-    address = np.zeros((len(mac), 16), np.uint8)
-    address[:, 0:2] = 0xFE, 0x80
-    address[:, 8:11] = octets[:, 0:3]
-    address[:, 8] ^= 0x02
-    address[:, 11:13] = 0xFF, 0xFE
-    address[:, 13:16] = octets[:, 3:6]
-    return address
-
-
 EMPTY = Slice(
     0,
     EndpointColumns(
@@ -235,9 +165,9 @@ def joined(slices: Sequence[Slice]) -> Slice:
     endpoints, four, six = [], [], []
     tenants = rows = 0
     for each in slices:
-        endpoints.append(_shifted(each.endpoints, "tenant", tenants))
-        four.append(_shifted(each.addresses4, "endpoint", rows))
-        six.append(_shifted(each.addresses6, "endpoint", rows))
+        endpoints.append(shifted(each.endpoints, "tenant", tenants))
+        four.append(shifted(each.addresses4, "endpoint", rows))
+        six.append(shifted(each.addresses6, "endpoint", rows))
         tenants, rows = tenants + each.tenants, rows + len(each)
     return _sealed(Slice(tenants, stacked(endpoints), stacked(four), stacked(six)))
 
@@ -248,8 +178,8 @@ def below(upper: Slice, lower: Slice) -> Slice:
     return Slice(
         upper.tenants,
         stacked([upper.endpoints, lower.endpoints]),
-        stacked([upper.addresses4, _shifted(lower.addresses4, "endpoint", endpoint)]),
-        stacked([upper.addresses6, _shifted(lower.addresses6, "endpoint", endpoint)]),
+        stacked([upper.addresses4, shifted(lower.addresses4, "endpoint", endpoint)]),
+        stacked([upper.addresses6, shifted(lower.addresses6, "endpoint", endpoint)]),
     )
 
 
@@ -274,8 +204,8 @@ def ordered(whole: Slice, rows: Indices | None = None) -> Slice:
         Slice(
             whole.tenants,
             whole.endpoints.taken(order),
-            _ordered4(whole.addresses4, order, len(whole)),
-            _ordered6(whole.addresses6, order, len(whole)),
+            ordered4(whole.addresses4, order, len(whole)),
+            ordered6(whole.addresses6, order, len(whole)),
         )
     )
 
@@ -317,59 +247,11 @@ def _range(ascending: U32, first: int, last: int) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def stacked(parts: Sequence[_Columns]) -> _Columns:
-    """Return columns one below the other."""
-    if len(parts) == 1:
-        return parts[0]
-    columns: dict[str, Any] = {}
-    for column in fields(parts[0]):
-        arrays = [getattr(part, column.name) for part in parts]
-        join = np.concatenate if isinstance(arrays[0], np.ndarray) else pa.concat_arrays
-        columns[column.name] = join(arrays)
-    return type(parts[0])(**columns)
-
-
-def _shifted(columns: _Columns, index: str, by: int) -> _Columns:
-    """The same columns, the one called `index` counting from `by`."""
-    return replace(columns, **{index: getattr(columns, index) + np.uint32(by)})
-
-
 def _endpoint_order(tenant: U32, mac: U64) -> Indices:
     if len(tenant) == 0 or int(tenant.max()) < 1 << 16:
         # Stable, which is quick where most of it is in order already: after a change it is.
         return np.argsort((tenant.astype(np.uint64) << np.uint64(48)) | mac, kind="stable")
     return np.lexsort((mac, tenant))
-
-
-def _ordered4(addresses: Addresses4, order: Indices, endpoints: int) -> Addresses4:
-    count = len(addresses)
-    if count == endpoints and (addresses.endpoint == np.arange(count, dtype=np.uint32)).all():
-        # One address each, the usual case: they go where their endpoints go.
-        endpoint, rows = np.arange(len(order), dtype=np.uint32), order
-    else:
-        endpoint, kept = _moved(addresses.endpoint, order, endpoints)
-        by_ip = np.argsort((endpoint.astype(np.uint64) << np.uint64(32)) | addresses.ip[kept])
-        endpoint, rows = endpoint[by_ip], kept[by_ip]
-    return Addresses4(endpoint, addresses.ip[rows], addresses.prefix[rows])
-
-
-def _ordered6(addresses: Addresses6, order: Indices, endpoints: int) -> Addresses6:
-    if not len(addresses):
-        return addresses
-    endpoint, kept = _moved(addresses.endpoint, order, endpoints)
-    words = np.ascontiguousarray(addresses.ip[kept]).view(">u8").reshape(-1, 2)
-    by_ip = np.lexsort((words[:, 1], words[:, 0], endpoint))
-    rows = kept[by_ip]
-    return Addresses6(endpoint[by_ip], addresses.ip[rows], addresses.prefix[rows])
-
-
-def _moved(owner: U32, order: Indices, endpoints: int) -> tuple[U32, Indices]:
-    """Where the owners of addresses have gone, and which addresses are left."""
-    place = np.full(endpoints, -1, np.int64)
-    place[order] = np.arange(len(order))
-    now = place[owner]
-    kept = np.flatnonzero(now >= 0)
-    return now[kept].astype(np.uint32), kept
 
 
 def _seen_from(part: Slice, host: int) -> Seen | None:

@@ -18,11 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ovs_lwt.mistakes import Refused, listing, suggestion
-from ovs_lwt.model import Plane, Tenant, Underlay, Vtep
-from ovs_lwt.names import default_datapath_id, endpoint_id
-from ovs_lwt.slices import (
-    EMPTY,
+from ovs_lwt.columns import (
     U8,
     U32,
     U64,
@@ -31,26 +27,13 @@ from ovs_lwt.slices import (
     EndpointColumns,
     Flags,
     Indices,
-    Slice,
-    cut,
-    joined,
-    ordered,
     stacked,
 )
+from ovs_lwt.mistakes import Refused, listing, suggestion
+from ovs_lwt.model import Plane, Tenant, Underlay, Vtep
+from ovs_lwt.names import default_datapath_id, endpoint_id
+from ovs_lwt.slices import EMPTY, Slice, cut, joined, ordered
 from ovs_lwt.values import prefix_and_mask
-
-__all__ = [
-    "U8",
-    "U32",
-    "U64",
-    "Addresses4",
-    "Addresses6",
-    "EndpointColumns",
-    "Flags",
-    "TenantColumns",
-    "Topology",
-    "VtepColumns",
-]
 
 _Columns = TypeVar("_Columns", "VtepColumns", "TenantColumns")
 

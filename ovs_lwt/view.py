@@ -12,8 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ovs_lwt.slices import EndpointColumns, Indices, Seen
-from ovs_lwt.topology import U32, Flags, Topology
+from ovs_lwt.columns import U32, EndpointColumns, Flags, Indices
+from ovs_lwt.slices import Seen
+from ovs_lwt.topology import Topology
 
 __all__ = ["VTEP_SIZE", "FloodLists", "Indices", "LocalPorts", "View", "members"]
 

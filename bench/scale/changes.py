@@ -22,11 +22,12 @@ from bench.results import Row
 from bench.scale import stage
 from bench.scale.driven import Driven, Script, memory
 from bench.scale.overlays import HOSTS, PODS, Fabric
+from ovs_lwt.columns import U32, Addresses4
 from ovs_lwt.edit import Changes, changed
 from ovs_lwt.manager import launch
 from ovs_lwt.model import Endpoint
-from ovs_lwt.slices import Addresses4, Slice
-from ovs_lwt.topology import U32, Topology
+from ovs_lwt.slices import Slice
+from ovs_lwt.topology import Topology
 from tests.support.ovs import OvsHost
 
 _ONE_BY_ONE: Final = 1000

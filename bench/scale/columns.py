@@ -9,15 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
 from ovs_lwt.model import Tenant, Underlay, Vtep
-from ovs_lwt.topology import (
-    Addresses4,
-    Addresses6,
-    EndpointColumns,
-    TenantColumns,
-    Topology,
-    VtepColumns,
-)
+from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
 from ovs_lwt.view import LocalPorts, View
 
 Numbers = NDArray[np.int64]

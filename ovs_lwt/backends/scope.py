@@ -13,10 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
+from ovs_lwt.columns import U32, EndpointColumns, Flags, Indices
 from ovs_lwt.slices import Slice
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import U32, EndpointColumns, Flags, TenantColumns
-from ovs_lwt.view import Indices, View
+from ovs_lwt.topology import TenantColumns
+from ovs_lwt.view import View
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ovs_lwt.columns import U64, Flags
 from ovs_lwt.names import default_datapath_id
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import I64, EndpointRows
 from ovs_lwt.sources.text_columns import repeated, twins
-from ovs_lwt.topology import U64, Flags
 from ovs_lwt.values import prefix_and_mask
 
 Fields = Mapping[str, Any]

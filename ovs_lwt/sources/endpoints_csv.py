@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 from pydantic import TypeAdapter, ValidationError
 
+from ovs_lwt.columns import U8, Flags
 from ovs_lwt.mistakes import listing, suggestion
 from ovs_lwt.sources import text_columns
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import I64, EndpointRows
 from ovs_lwt.sources.words import message_of
-from ovs_lwt.topology import U8, Flags
 from ovs_lwt.values import Interface, Mac, Name, shown
 
 REQUIRED = ("tenant", "name", "mac", "ip", "host")

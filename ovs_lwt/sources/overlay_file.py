@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
 from ovs_lwt.mistakes import OverlayInvalid
 from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
@@ -22,14 +23,7 @@ from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, joined
 from ovs_lwt.sources.words import path_text
 from ovs_lwt.sources.yaml_places import LOADER, line_of, parse, to_python
-from ovs_lwt.topology import (
-    Addresses4,
-    Addresses6,
-    EndpointColumns,
-    TenantColumns,
-    Topology,
-    VtepColumns,
-)
+from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
 
 # Endpoints by the million belong into the endpoints file.
 YAML_LIMIT = 64 << 20

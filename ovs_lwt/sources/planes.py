@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
+from ovs_lwt.columns import Flags
 from ovs_lwt.model import LABEL_MAX, LABEL_MIN
 from ovs_lwt.sources.checks import Draft, Place
 from ovs_lwt.sources.report import Report
 from ovs_lwt.sources.rows import EndpointRows
-from ovs_lwt.topology import Flags
 
 RESERVED_TABLES: Final = range(252, 256)
 """Routing tables that are the kernel's own: a mark of that number could not be a table's."""

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ovs_lwt.columns import U8, U32, U64, Flags
 from ovs_lwt.sources.report import Spot
-from ovs_lwt.topology import U8, U32, U64, Flags
 
 I64 = NDArray[np.int64]
 

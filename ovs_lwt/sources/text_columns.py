@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ovs_lwt.topology import U8, U32, U64, Flags
+from ovs_lwt.columns import U8, U32, U64, Flags
 
 _NO_DIGIT = 0xFF
 _HEX = np.full(256, _NO_DIGIT, np.uint8)

@@ -11,8 +11,9 @@ import pytest
 
 from ovs_lwt.backends.bridge.plane import BridgePlane
 from ovs_lwt.backends.bridge.vlans import LAST, VlanStore, allocate
+from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.topology import Addresses4, Addresses6, EndpointColumns, TenantColumns, Topology
+from ovs_lwt.topology import TenantColumns, Topology
 from ovs_lwt.view import LocalPorts, View
 from tests.support.overlays import two_tenants, view
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
-from ovs_lwt import slices
+from ovs_lwt import columns
 from ovs_lwt.backends.openflow import change, floods, program
 from ovs_lwt.backends.openflow.floods import SHARED_LIST
 from ovs_lwt.backends.scope import Scope
@@ -181,7 +181,7 @@ def test_a_link_local_address_that_another_endpoint_lists_is_that_ones() -> None
 
 def test_link_local_addresses_follow_from_macs() -> None:
     """The example of RFC 4291, appendix A, with its bits: 34-56-78-9A-BC-DE."""
-    (address,) = slices.link_local(np.array([0x3456789ABCDE], np.uint64))
+    (address,) = columns.link_local(np.array([0x3456789ABCDE], np.uint64))
     assert address.tobytes().hex(":", 2) == "fe80:0000:0000:0000:3656:78ff:fe9a:bcde"
 
 

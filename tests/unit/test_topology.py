@@ -15,16 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_lwt.changes import changed_tenants, same
+from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.names import default_datapath_id
 from ovs_lwt.sources.overlay_file import from_dict
-from ovs_lwt.topology import (
-    Addresses4,
-    Addresses6,
-    EndpointColumns,
-    TenantColumns,
-    Topology,
-)
+from ovs_lwt.topology import TenantColumns, Topology
 from tests.strategies import overlays, topologies
 
 Rows = dict[int, Any]

@@ -14,8 +14,8 @@ import numpy as np
 from ovs_lwt.backends.netlink import tunnel
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.scope import Scope
+from ovs_lwt.columns import U32, Flags
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32, Flags
 from ovs_lwt.view import View
 
 

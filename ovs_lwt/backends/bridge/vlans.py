@@ -16,9 +16,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ovs_lwt.columns import U32
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import VNI_MAX
-from ovs_lwt.topology import U32
 from ovs_lwt.view import View
 
 FIRST, LAST = 1, 4094

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ovs_lwt.backends.netlink import wire
 from ovs_lwt.backends.netlink.catalogue import TEMPLATES
 from ovs_lwt.backends.netlink.templates import Devices, Template
+from ovs_lwt.columns import Indices
 from ovs_lwt.stencil import Columns
-from ovs_lwt.view import Indices
 
 
 @dataclass(frozen=True, slots=True, eq=False)

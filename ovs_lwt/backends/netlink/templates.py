@@ -19,10 +19,9 @@ from pyroute2.netlink import NLM_F_REQUEST
 from ovs_lwt.backends import words
 from ovs_lwt.backends.netlink.kinds import Kind
 from ovs_lwt.backends.netlink.slots import WORDS, Slot, host
+from ovs_lwt.columns import U32, Indices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.stencil import Bytes, Column, Columns, Stencil
-from ovs_lwt.topology import U32
-from ovs_lwt.view import Indices
 
 Attributes = tuple[tuple[str, Any], ...]
 """Names and values of attributes, in the order in which the kernel lists them. A value is what

@@ -20,11 +20,10 @@ from ovs_lwt.backends.netlink.listing import delete_line
 from ovs_lwt.backends.netlink.program import Program, Stamped
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.wire import Listed
+from ovs_lwt.columns import Flags, Indices
 from ovs_lwt.delta import Block, DuplicateKey, difference, fingerprints
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import Flags
-from ovs_lwt.view import Indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from ovs_lwt.backends.netlink.program import Rows
+from ovs_lwt.columns import U32, Indices
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32
-from ovs_lwt.view import Indices, View
+from ovs_lwt.view import View
 
 DEVICE: Final = np.zeros(1, np.uint32)
 """The shared device's number among the devices, as a column."""

@@ -20,8 +20,8 @@ from ovs_lwt.backends.netlink.program import Rows, stamp
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.wire import Listed, Shape
+from ovs_lwt.columns import U32
 from ovs_lwt.stencil import Bytes, Column
-from ovs_lwt.topology import U32
 
 _IFINDEX: Final = slice(HEADER + 4, HEADER + 8)  # struct br_vlan_msg
 _HEAD: Final = 4  # struct nlattr

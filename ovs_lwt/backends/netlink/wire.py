@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from ovs_lwt.backends import chains
 from ovs_lwt.backends.netlink.kinds import HEADER, Kind, Part
+from ovs_lwt.columns import U32, Flags, Indices
 from ovs_lwt.delta import Block
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import U32, Flags
-from ovs_lwt.view import Indices
 
 LENGTH, TYPE, FLAGS, SEQUENCE = slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 12)
 """The fields of struct nlmsghdr (include/uapi/linux/netlink.h)."""

@@ -17,8 +17,8 @@ from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.changes import compare
-from ovs_lwt.slices import Indices, Seen
-from ovs_lwt.topology import U64, Flags
+from ovs_lwt.columns import U64, Flags, Indices
+from ovs_lwt.slices import Seen
 from ovs_lwt.view import View
 
 

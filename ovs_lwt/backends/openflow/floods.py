@@ -17,9 +17,10 @@ import numpy as np
 from ovs_lwt.backends.openflow.limits import ONE_GROUP, ONE_PASS, SHARES
 from ovs_lwt.backends.openflow.relations import Buckets, Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
+from ovs_lwt.columns import U32, U64, Indices
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32, U64, VtepColumns
-from ovs_lwt.view import VTEP_SIZE, Indices, View, members
+from ovs_lwt.topology import VtepColumns
+from ovs_lwt.view import VTEP_SIZE, View, members
 
 SHARED_LIST = 1_000_000_000
 """Group number of a list of VTEPs, less the lowest VNI of the tenants that share it."""

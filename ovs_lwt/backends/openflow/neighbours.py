@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovs_lwt.backends.openflow import encode, framework
 from ovs_lwt.backends.openflow.slots import KINDS
 from ovs_lwt.backends.scope import Scope
-from ovs_lwt.topology import U64
+from ovs_lwt.columns import U64
 from ovs_lwt.view import View
 
 _ICMPV6 = 58  # IANA protocol number

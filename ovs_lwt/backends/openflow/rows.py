@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ovs_lwt.backends.openflow import floods
 from ovs_lwt.backends.openflow.relations import Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
+from ovs_lwt.columns import Flags, Indices
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import Flags
-from ovs_lwt.view import Indices, View
+from ovs_lwt.view import View
 
 _T = TypeVar("_T", bound=np.generic)
 

@@ -23,9 +23,8 @@ import numpy as np
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.tunnel import DEVICE
 from ovs_lwt.backends.route.plan import Plan, local_addresses
+from ovs_lwt.columns import U32, Indices
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32
-from ovs_lwt.view import Indices
 
 NOWHERE: Final = 65535
 _FIRST: Final = 65536

@@ -15,10 +15,10 @@ from ovs_lwt.backends.netlink.machine import Machine
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.setup import Link
 from ovs_lwt.backends.route.plan import Plan
+from ovs_lwt.columns import Flags, Indices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import Flags
-from ovs_lwt.view import Indices, View
+from ovs_lwt.view import View
 
 _LIMIT: Final = 1048575
 """net.mpls.platform_labels, at most: labels are below it. Not less, or another's would be lost."""

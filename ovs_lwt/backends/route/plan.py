@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from ovs_lwt.backends.scope import Scope
+from ovs_lwt.columns import U32, Flags, Indices
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32, Flags
-from ovs_lwt.view import Indices, View
+from ovs_lwt.view import View
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from ovs_lwt.backends.netlink import tunnel
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.route import guard, labels, tree, vteps
 from ovs_lwt.backends.route.plan import Plan, local_addresses
+from ovs_lwt.columns import Flags
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import Flags
 
 LOCAL: Final = 32765
 """Where the host's own addresses are looked up, instead of at 0: the last before `main`."""

@@ -31,9 +31,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ovs_lwt.backends.netlink.program import Rows
+from ovs_lwt.columns import U32
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.stencil import Column
-from ovs_lwt.topology import U32
 
 OUTER: Final = 1100
 FROM_TUNNEL: Final = 1101

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from ovs_lwt.slices import link_local
+from ovs_lwt.columns import U64, link_local
 from ovs_lwt.stencil import Bytes
-from ovs_lwt.topology import U64, VtepColumns
+from ovs_lwt.topology import VtepColumns
 
 _OURS: Final = 0x024C << 32  # locally administered
 

@@ -1,0 +1,152 @@
+"""Columns of an overlay's endpoints and of their addresses: numpy arrays side by side, a row each.
+
+Nothing here knows of slices or overlays; every function takes columns and returns new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+_FEW = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndpointColumns:
+    """E endpoints, ascending by (tenant, mac).
+
+    `tenant` and `vtep` are indices; `mac` is the 48-bit number; `spoofing` is True where the
+    port may send from any address; `name` is the name within the tenant.
+    """
+
+    tenant: U32
+    mac: U64
+    vtep: U32
+    spoofing: Flags
+    name: pa.StringArray
+
+    def __len__(self) -> int:
+        return len(self.mac)
+
+    def taken(self, rows: Indices) -> EndpointColumns:
+        """Return these rows, in this order."""
+        return EndpointColumns(
+            self.tenant[rows],
+            self.mac[rows],
+            self.vtep[rows],
+            self.spoofing[rows],
+            _taken(self.name, rows),
+        )
+
+
+def _taken(texts: pa.StringArray, rows: Indices) -> pa.StringArray:
+    """These rows; a few unbroken runs of them, as after a change, are cut out and joined."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    if len(breaks) > _FEW or not len(rows):
+        return texts.take(pa.array(rows))
+    firsts, lasts = [0, *breaks.tolist()], [*(breaks - 1).tolist(), len(rows) - 1]
+    spans = zip(rows[firsts].tolist(), rows[lasts].tolist(), strict=True)
+    return pa.concat_arrays([texts[first : last + 1] for first, last in spans])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addresses4:
+    """IPv4 addresses of endpoints, ascending by (endpoint, ip); `ip` in host byte order."""
+
+    endpoint: U32
+    ip: U32
+    prefix: U8
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addresses6:
+    """IPv6 addresses of endpoints, ascending by (endpoint, ip); `ip` is ``[A, 16]`` bytes."""
+
+    endpoint: U32
+    ip: U8
+    prefix: U8
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+_Columns = TypeVar("_Columns", EndpointColumns, Addresses4, Addresses6)
+
+
+def stacked(parts: Sequence[_Columns]) -> _Columns:
+    """Return columns one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {}
+    for column in fields(parts[0]):
+        arrays = [getattr(part, column.name) for part in parts]
+        join = np.concatenate if isinstance(arrays[0], np.ndarray) else pa.concat_arrays
+        columns[column.name] = join(arrays)
+    return type(parts[0])(**columns)
+
+
+def shifted(columns: _Columns, index: str, by: int) -> _Columns:
+    """Return the same columns, the one called `index` counting from `by`."""
+    return replace(columns, **{index: getattr(columns, index) + np.uint32(by)})
+
+
+def link_local(mac: U64) -> U8:
+    """The link-local addresses that follow from these MACs (RFC 4291, appendix A): uint8[n, 16]."""
+    octets = mac.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
+    address = np.zeros((len(mac), 16), np.uint8)
+    address[:, 0:2] = 0xFE, 0x80
+    address[:, 8:11] = octets[:, 0:3]
+    address[:, 8] ^= 0x02
+    address[:, 11:13] = 0xFF, 0xFE
+    address[:, 13:16] = octets[:, 3:6]
+    return address
+
+
+def ordered4(addresses: Addresses4, order: Indices, endpoints: int) -> Addresses4:
+    """Return the addresses of the endpoints that `order` takes, as these are numbered then.
+
+    order: endpoints, each once at most; endpoints: how many there are
+    """
+    count = len(addresses)
+    if count == endpoints and (addresses.endpoint == np.arange(count, dtype=np.uint32)).all():
+        # One address each, the usual case: they go where their endpoints go.
+        endpoint, rows = np.arange(len(order), dtype=np.uint32), order
+    else:
+        endpoint, kept = _moved(addresses.endpoint, order, endpoints)
+        by_ip = np.argsort((endpoint.astype(np.uint64) << np.uint64(32)) | addresses.ip[kept])
+        endpoint, rows = endpoint[by_ip], kept[by_ip]
+    return Addresses4(endpoint, addresses.ip[rows], addresses.prefix[rows])
+
+
+def ordered6(addresses: Addresses6, order: Indices, endpoints: int) -> Addresses6:
+    """Return the same of IPv6 addresses: see `ordered4`."""
+    if not len(addresses):
+        return addresses
+    endpoint, kept = _moved(addresses.endpoint, order, endpoints)
+    words = np.ascontiguousarray(addresses.ip[kept]).view(">u8").reshape(-1, 2)
+    by_ip = np.lexsort((words[:, 1], words[:, 0], endpoint))
+    rows = kept[by_ip]
+    return Addresses6(endpoint[by_ip], addresses.ip[rows], addresses.prefix[rows])
+
+
+def _moved(owner: U32, order: Indices, endpoints: int) -> tuple[U32, Indices]:
+    """Where the owners of addresses have gone, and which addresses are left."""
+    place = np.full(endpoints, -1, np.int64)
+    place[order] = np.arange(len(order))
+    now = place[owner]
+    kept = np.flatnonzero(now >= 0)
+    return now[kept].astype(np.uint32), kept
