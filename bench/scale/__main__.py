@@ -58,8 +58,8 @@ def measure(size: int, rounds: int, folder: Path) -> list[Row]:
         rows += memory.rows(now, large)
         rows += correctness.rows(now, large, folder)
         rows += switch.rows(now, large, folder)
-        rows += restart.rows(now, large)
         exact = now.seconds, now.flows
+    rows += restart.rows(large)
     rows += macplan.rows(folder, large, *exact)
     rows += changes.rows_of_single(large, small_start.middle)
     rows += changes.rows_of_churn(middle)

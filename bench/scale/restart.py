@@ -15,35 +15,30 @@ _RECEIVED = re.compile(r"ofproto_recv_openflow .* total: (\d+)")
 _WITHOUT_FLOWS = 200  # messages that a connection takes: greetings, lists, echoes
 
 
-def rows(now: stage.Loaded, fabric: Fabric) -> list[Row]:
-    """Kill it, start it; then do the same with a switch that holds nothing."""
-    size, host = fabric.size, now.host
-    with guests.two(host):
-        now.controller.settle()
-        with pinging(guests.GUESTS[0], address_of(guests.PLACES[1])) as tally:
-            now.controller.kill()
-            before = _received(host)
-            with stage.started(host, fabric.overlay) as again:
-                seconds = again.agreed() - again.began
-                changed = sum(map(int, _CHANGED.findall(str(again.status()["last"]))[0]))
-    messages = _received(host) - before
+def rows(fabric: Fabric) -> list[Row]:
+    """Start it with a switch that holds nothing; kill it, and start it again."""
+    size = fabric.size
+    with OvsHost(stage.NETNS) as host, stage.started(host, fabric.overlay) as first:
+        cold = first.agreed() - first.began
+        with guests.two(host):
+            first.settle()
+            with pinging(guests.GUESTS[0], address_of(guests.PLACES[1])) as tally:
+                first.kill()
+                before = _received(host)
+                with stage.started(host, fabric.overlay) as again:
+                    seconds = again.agreed() - again.began
+                    changed = sum(map(int, _CHANGED.findall(str(again.status()["last"]))[0]))
+        messages = _received(host) - before
     if changed == 0 and messages > _WITHOUT_FLOWS:
         raise SystemExit(
             f"nothing was changed, it says, but the switch has got {messages} messages"
         )
-    cold = from_nothing(fabric)
     return [
         Row.compare("restart against cold start, both from exec", size, "s", seconds, cold, 0.7),
         Row.limit("restart: flow-mods and group-mods", size, "sent", changed, 0),
         Row.limit(f"restart: pings lost, of {tally.sent:,} at 100/s", size, "lost", tally.lost, 0),
         Row.state("restart: the longest that a ping took", size, "s", tally.longest),
     ]
-
-
-def from_nothing(fabric: Fabric) -> float:
-    """Seconds from the start of the controller until an empty switch holds everything."""
-    with OvsHost(stage.NETNS + "-2") as host, stage.started(host, fabric.overlay) as first:
-        return first.agreed() - first.began
 
 
 def _received(host: OvsHost) -> int:

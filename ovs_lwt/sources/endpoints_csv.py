@@ -30,7 +30,7 @@ from ovs_lwt.values import Interface, Mac, Name, shown
 REQUIRED = ("tenant", "name", "mac", "ip", "host")
 OPTIONAL = ("spoofing",)
 _CODED = frozenset({"tenant", "host", "spoofing"})
-_BLOCK_LIMIT = (1 << 31) - 1
+_BLOCK = 1 << 24
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _MAC: TypeAdapter[str] = TypeAdapter(Mac)
@@ -180,8 +180,8 @@ def _parsed(data: pa.Buffer, header: list[str]) -> pa.Table:
         return pa.table({name: pa.array([], kind) for name, kind in types.items()})
     return arrow_csv.read_csv(
         pa.BufferReader(data),
-        # One block: its columns are converted in parallel, and need no joining afterwards.
-        arrow_csv.ReadOptions(block_size=min(data.size + 1, _BLOCK_LIMIT), column_names=header),
+        # Blocks are split in parallel; a row must fit into one.
+        arrow_csv.ReadOptions(block_size=_BLOCK, column_names=header),
         convert_options=arrow_csv.ConvertOptions(
             column_types=types, strings_can_be_null=False, check_utf8=False
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -164,18 +163,21 @@ class _Reading:
         said = "" if spot is None else f"{label} "
         spot = spot or Spot(label)
         try:
-            mode = path.stat().st_mode
+            about = path.stat()
             # A pipe is somebody's <(…); a device may never end.
-            if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-                what = "directory" if stat.S_ISDIR(mode) else "device"
+            if not stat.S_ISREG(about.st_mode) and not stat.S_ISFIFO(about.st_mode):
+                what = "directory" if stat.S_ISDIR(about.st_mode) else "device"
                 self._report.add(spot, f"{said}is a {what}, not a file")
                 return b""
-            held = BytesIO()
+            pieces: list[bytes] = []
+            held = 0
             with path.open("rb") as stream:
                 # By the piece: a read of the limit sets that much memory aside for any file.
-                while held.tell() <= limit and (piece := stream.read(_PIECE)):
-                    held.write(piece)
-            data = held.getvalue()
+                size = max(_PIECE, min(about.st_size, limit) + 1)
+                while held <= limit and (piece := stream.read(size)):
+                    pieces.append(piece)
+                    held += len(piece)
+            data = b"".join(pieces)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             self._report.add(spot, f"{said}cannot be read: {reason}")

@@ -7,10 +7,12 @@ That both agree on what is good is held by a property test.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from ipaddress import AddressValueError, IPv6Address
 from itertools import repeat
 from socket import AF_INET6, inet_pton
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ovs_lwt.columns import U8, U32, U64, Flags
+
+_Found = TypeVar("_Found", bound=tuple[NDArray[Any], ...])
 
 _NO_DIGIT = 0xFF
 _HEX = np.full(256, _NO_DIGIT, np.uint8)
@@ -27,6 +31,7 @@ _NAME_BYTES = np.zeros(256, np.bool_)
 _NAME_BYTES[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")] = True
 _NAME_LIMIT = 63
 _MAC_LENGTH = 17
+_PIECE = 1 << 16
 _PREFIX6 = {str(length): length for length in range(129)}
 
 
@@ -40,6 +45,20 @@ def buffers(column: pa.StringArray) -> tuple[U8, NDArray[np.int64]]:
     return content[spans[0] : spans[-1]], spans.astype(np.int64) - int(spans[0])
 
 
+def _by_pieces(read: Callable[[pa.StringArray], _Found]) -> Callable[[pa.StringArray], _Found]:
+    """Have a long column read piece by piece, so that what that takes stays in the cache."""
+
+    @wraps(read)
+    def pieces(column: pa.StringArray) -> _Found:
+        if len(column) <= _PIECE:
+            return read(column)
+        found = [read(column.slice(at, _PIECE)) for at in range(0, len(column), _PIECE)]
+        return cast(_Found, tuple(map(np.concatenate, zip(*found, strict=True))))
+
+    return pieces
+
+
+@_by_pieces
 def macs(column: pa.StringArray) -> tuple[U64, Flags]:
     """Read ``02:00:00:00:00:01``; return 48-bit numbers (0 where bad) and which rows are good.
 
@@ -70,6 +89,7 @@ def macs(column: pa.StringArray) -> tuple[U64, Flags]:
     return number, good
 
 
+@_by_pieces
 def interfaces4(column: pa.StringArray) -> tuple[U32, U8, Flags]:
     """Read ``10.0.0.11/24``; return addresses, prefix lengths (0 where bad), which are good."""
     content, offsets = buffers(column)

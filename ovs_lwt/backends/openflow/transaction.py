@@ -9,10 +9,10 @@ an error reply names its flow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,8 +130,9 @@ class Transaction:
     ) -> Iterator[_Step]:
         fresh = [id_ for id_, body in desired.items() if installed.get(id_) != body]
         self._counts.update(groups_written=len(fresh))
-        for id_ in fresh:
-            yield _group_step(desired[id_], "MODIFY" if id_ in installed else "ADD", id_)
+        yield from _group_steps(
+            ("MODIFY" if id_ in installed else "ADD", id_, desired[id_]) for id_ in fresh
+        )
 
     def _flows(self, installed: Sequence[Block], desired: Sequence[Part]) -> Iterator[_Step]:
         there = Installed(installed)
@@ -170,8 +171,7 @@ class Transaction:
         # Before those of the flows, as they stand in the switch's own lists.
         self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not floods.is_ours(id_)]
         self.growth = (self.growth[0], len(desired) - len(installed))
-        for id_ in stale:
-            yield _group_step(installed[id_], "DELETE", id_)
+        yield from _group_steps(("DELETE", id_, installed[id_]) for id_ in stale)
 
 
 def _line(part: Part, number: int, rows: Indices, row: int) -> str:
@@ -184,11 +184,32 @@ def _ours(cookies: Bytes) -> NDArray[np.bool_]:
     return ours
 
 
-def _group_step(body: bytes, command: str, group: int) -> _Step:
-    kept = body[: wire.GROUP_HEAD] if command == "DELETE" else body
-    message = bytearray(_group_start(command) + kept)
-    row = _with_lengths(np.frombuffer(message, np.uint8)[None, :])
-    return _Step(row, lambda _: f"{command.lower()}-group {listing.group_line(group, body)}")
+def _group_steps(groups: Iterable[tuple[str, int, bytes]]) -> Iterator[_Step]:
+    """The messages that do this (command, number, body) with groups, in the same order; those of
+    one size that follow each other are one step.
+    """
+    for _, some in groupby(groups, lambda each: len(_kept(each[0], each[2]))):
+        together = list(some)
+        messages = [_group_message(command, body) for command, _, body in together]
+        rows = np.frombuffer(bytearray().join(messages), np.uint8)
+        yield _Step(rows.reshape(len(messages), -1), partial(_group_line, together))
+
+
+def _group_line(groups: Sequence[tuple[str, int, bytes]], row: int) -> str:
+    command, id_, body = groups[row]
+    return f"{command.lower()}-group {listing.group_line(id_, body)}"
+
+
+def _kept(command: str, body: bytes) -> bytes:
+    return body[: wire.GROUP_HEAD] if command == "DELETE" else body
+
+
+def _group_message(command: str, body: bytes) -> bytearray:
+    message = bytearray(_group_start(command) + _kept(command, body))
+    # There are thousands of groups: in numpy, each would cost as much as hundreds of flows.
+    for place, start in zip(wire.LENGTHS, (0, wire.INNER), strict=True):
+        message[place : place + 2] = (len(message) - start).to_bytes(2, "big")
+    return message
 
 
 @cache
@@ -210,13 +231,7 @@ def _delete_step(block: Block, rows: Indices) -> _Step:
     messages[:, len(head) :] = match
     messages[:, wire.ADD_TABLE] = chosen[:, block.key[_TABLE]]
     messages[:, wire.ADD_PRIORITY] = chosen[:, block.key[_PRIORITY]]
-    return _Step(
-        _with_lengths(messages), lambda row: f"delete {listing.flow_line(block, int(rows[row]))}"
-    )
-
-
-def _with_lengths(messages: Bytes) -> Bytes:
     width = messages.shape[1]
     for place, start in zip(wire.LENGTHS, (0, wire.INNER), strict=True):
         messages[:, place : place + 2] = big_endian(np.array([width - start]), 2)
-    return messages
+    return _Step(messages, lambda row: f"delete {listing.flow_line(block, int(rows[row]))}")
