@@ -20,6 +20,7 @@ from itertools import cycle
 
 from ovs_lwt.changes import hosts_touched
 from ovs_lwt.control import ControlSocket, Request
+from ovs_lwt.memory import share_allocator
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Plane as PlaneName
 from ovs_lwt.model import Underlay
@@ -105,6 +106,7 @@ class Agent:
         clock: Clock = time.monotonic,
         make: HostOn = host_on,
     ) -> None:
+        share_allocator()
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
         self._topology = source.read()
         self._version: Hashable = source.version()

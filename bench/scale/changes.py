@@ -180,7 +180,8 @@ def rows_of_churn(fabric: Fabric) -> list[Row]:
         Row.state(f"{name}: p50 until the switch has it", size, "ms", p50),
         Row.state(f"{name}: p99", size, "ms", p99),
         Row.limit(f"{name}: the longest", size, "ms", worst, 1000),
-        Row.compare(f"{name}: memory, last against after 10 s", size, "bytes", last, first, 1.1),
+        # An audit falls into it, which has the switch list all it holds.
+        Row.compare(f"{name}: memory, last against after 10 s", size, "bytes", last, first, 1.2),
     ]
 
 
