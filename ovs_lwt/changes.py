@@ -83,12 +83,13 @@ def hosts_touched(old: Topology, new: Topology) -> frozenset[str] | None:
     touched = np.zeros(len(new.vteps), np.bool_)
     for side in compare(old, new):
         concerned, edges = side.tenants_concerned(), side.topology.tenant_edges
-        where = np.searchsorted(edges, concerned, "right") - 1
-        for number, index in zip(where.tolist(), concerned.tolist(), strict=True):
-            tenant, vtep = side.topology.slices[number].spans
-            within = index - int(edges[number])
-            low, high = np.searchsorted(tenant, np.array([within, within + 1], np.uint32))
-            touched[vtep[low:high]] = True
+        at = np.searchsorted(concerned, edges)
+        for number in np.flatnonzero(np.diff(at)).tolist():
+            part = side.topology.slices[number]
+            some = np.zeros(part.tenants, np.bool_)
+            some[concerned[at[number] : at[number + 1]] - edges[number]] = True
+            tenant, vtep = part.spans
+            touched[vtep[some[tenant]]] = True
     return frozenset(new.vteps.name[index] for index in np.flatnonzero(touched).tolist())
 
 

@@ -37,6 +37,10 @@ _NEW_MAC: Final = 0x02FF00000000
 _NEW_ADDRESS: Final = 0x0A008000  # 10.0.128.0
 
 
+Coming = tuple[dict[str, Endpoint], dict[str, None]]
+"""Endpoints that are put, and names that go."""
+
+
 class Edits:
     """Endlessly: an endpoint of some tenant is added, moved to another host, and removed again."""
 
@@ -45,8 +49,8 @@ class Edits:
         self._tenants = np.random.default_rng(1).permutation(len(topology.tenants))
         self._count = 0
 
-    def take(self, count: int) -> Topology:
-        """Let the next `count` changes happen, together."""
+    def coming(self, count: int) -> Coming:
+        """The next `count` changes."""
         put: dict[str, Endpoint] = {}
         gone: dict[str, None] = {}
         for number in range(self._count, self._count + count):
@@ -59,7 +63,11 @@ class Edits:
             else:
                 put[name] = _endpoint(self._topology, tenant, turn, step)
         self._count += count
-        self._topology = changed(self._topology, Changes.of(self._topology, put, gone))
+        return put, gone
+
+    def happen(self, coming: Coming) -> Topology:
+        """Let these changes happen, together."""
+        self._topology = changed(self._topology, Changes.of(self._topology, *coming))
         return self._topology
 
 
@@ -80,8 +88,9 @@ def single(topology: Topology, size: int) -> Script:
     """
     edits, taken = Edits(topology), []
     for _ in range(_ONE_BY_ONE):
+        coming = edits.coming(1)
         began = time.perf_counter()
-        topology = edits.take(1)
+        topology = edits.happen(coming)
         yield topology
         taken.append(time.perf_counter() - began)
     found: dict[str, Any] = {"single": taken}
@@ -134,7 +143,7 @@ def churn(topology: Topology, _: int) -> Script:
         if not due:
             yield began + count / _RATE
             continue
-        yield edits.take(due)
+        yield edits.happen(edits.coming(due))
         done = time.perf_counter()
         late += [done - began - number / _RATE for number in range(count, count + due)]
         count += due
