@@ -44,7 +44,7 @@ def draw() -> None:
     )
     for point in ours:
         label = f"{point[1]:.2g} s"
-        axes.annotate(label, point, (-4, 8), textcoords="offset points", ha="right", color="C0")
+        axes.annotate(label, point, (7, -11), textcoords="offset points", color="C0")
     axes.margins(x=0.12)
     axes.set(xscale="log", yscale="log", xlabel="endpoints", ylabel="seconds")
     axes.set_title("Cold start of one host that needs every endpoint")
