@@ -5,78 +5,33 @@ VTEP gets a copy, one each.
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ovs_lwt.backends.openflow.limits import ONE_GROUP, SHARES
-from ovs_lwt.backends.openflow.session import Session, State
-from ovs_lwt.view import View
-from tests.support.mgmt import SwitchSocket
+from tests.support import wide
 from tests.support.overlays import spread, view
 from tests.support.ovs import OvsHost
-from tests.support.packets import BROADCAST, Wire, ethernet, read_vxlan, token
+from tests.support.packets import BROADCAST, Wire
+from tests.support.wide import copies, load
 
-NETNS = "ovs-lwt-wide"
 LIST = 1_000_001_010
 WIDEST = 3000
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[OvsHost]:
-    """A host with an underlay where a router answers for everybody, and one guest."""
-    with OvsHost(NETNS) as host:
-        for port, peer in (("u0", "u1"), ("g0", "g1")):
-            host.run("ip", "link", "add", port, "type", "veth", "peer", "name", peer)
-            for end in (port, peer):
-                host.run("ip", "link", "set", end, "up")
-        host.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev",
-                   "--", "add-port", "br-phy", "u0")  # fmt: skip
-        host.run("ip", "addr", "add", "10.128.0.1/32", "dev", "br-phy")
-        host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "br-phy")
-        host.run("ip", "link", "set", "br-phy", "up")
-        host.run("ip", "route", "add", "10.128.0.0/12", "via", "192.0.2.2", "dev", "br-phy")
-        host.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev",
-                   "fail_mode=secure", "--", "add-port", "br0", "g0", "--", "set", "interface",
-                   "g0", "ofport_request=1", "--", "add-port", "br0", "vx0", "--", "set",
-                   "interface", "vx0", "type=vxlan", "ofport_request=100", "options:key=flow",
-                   "options:remote_ip=flow", "options:local_ip=10.128.0.1")  # fmt: skip
-        host.appctl("tnl/arp/set", "br-phy", "192.0.2.2", "02:00:00:00:99:99")
+    with OvsHost("ovs-lwt-wide") as host:
+        wide.build(host, userspace=True)
         yield host
 
 
 @pytest.fixture
 def wires(host: OvsHost) -> Iterator[tuple[Wire, Wire]]:
-    """The guest's end of its cable, and the underlay's."""
-    both = Wire(NETNS, "g1"), Wire(NETNS, "u1")
-    yield both
-    for wire in both:
-        wire.close()
-
-
-def load(host: OvsHost, of: View) -> None:
-    with SwitchSocket(Path(host.rundir) / "br0.mgmt") as switch:
-        session = Session()
-        session.desire(of, 0)
-        switch.drive(session)
-        assert session.state is State.IN_SYNC, session.events
-
-
-def copies(wires: tuple[Wire, Wire], of: View) -> Counter[tuple[str, int]]:
-    """Where the copies of a broadcast go, and with which VNI. The guest's first makes the flow."""
-    guest, underlay = wires
-    mac = int(of.topology.endpoints.mac[0]).to_bytes(6, "big").hex(":")
-    for mark in (token(), token()):
-        guest.send(ethernet(mac, BROADCAST, mark))
-        before = -1
-        while before < (now := sum(mark in frame for frame in underlay.heard())) or not now:
-            before = now
-            time.sleep(0.5)
-    found = [read_vxlan(frame) for frame in underlay.heard() if mark in frame]
-    return Counter((packet.target, packet.vni) for packet in found if packet is not None)
+    with wide.listening(host) as wires:
+        yield wires
 
 
 @pytest.mark.parametrize("hosts", [400, ONE_GROUP + 60, 1000, WIDEST])

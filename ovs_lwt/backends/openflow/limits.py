@@ -35,7 +35,7 @@ def wide_flood(copies: int, *, userspace: bool, replicator: bool) -> str:
     userspace: on Open vSwitch's own datapath; replicator: this host is one
     """
     if not userspace:
-        what = "leaves the fast path (every one goes through ovs-vswitchd)"
+        what = "may leave the fast path (then every one goes through ovs-vswitchd)"
     elif copies <= WIDEST:
         what = f"takes {SHARES} passes through the switch"
     else:

@@ -1,0 +1,75 @@
+"""A host of a tenant that spans very many: one guest here, and a router that takes all copies."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ovs_lwt.backends.openflow.session import Session, State
+from ovs_lwt.view import View
+from tests.support.mgmt import SwitchSocket
+from tests.support.ovs import OvsHost
+from tests.support.packets import BROADCAST, Wire, ethernet, read_vxlan, token
+
+ROUTER, ROUTERS_MAC = "192.0.2.2", "02:00:00:00:99:99"
+
+
+def build(host: OvsHost, *, userspace: bool) -> None:
+    """Give it bridge br0 with the guest behind g1 and the shared VXLAN port; u1 is the underlay."""
+    for port, peer in (("u0", "u1"), ("g0", "g1")):
+        host.run("ip", "link", "add", port, "type", "veth", "peer", "name", peer)
+        for end in (port, peer):
+            host.run("ip", "link", "set", end, "up")
+    datapath, device = ("netdev", "br-phy") if userspace else ("system", "u0")
+    if userspace:
+        host.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev",
+                   "--", "add-port", "br-phy", "u0")  # fmt: skip
+        host.run("ip", "link", "set", "br-phy", "up")
+    host.run("ip", "addr", "add", "10.128.0.1/32", "dev", device)
+    host.run("ip", "addr", "add", "192.0.2.1/24", "dev", device)
+    host.run("ip", "route", "add", "10.128.0.0/12", "via", ROUTER, "dev", device)
+    host.vsctl("add-br", "br0", "--", "set", "bridge", "br0", f"datapath_type={datapath}",
+               "fail_mode=secure", "--", "add-port", "br0", "g0", "--", "set", "interface",
+               "g0", "ofport_request=1", "--", "add-port", "br0", "vx0", "--", "set",
+               "interface", "vx0", "type=vxlan", "ofport_request=100", "options:key=flow",
+               "options:remote_ip=flow", "options:local_ip=10.128.0.1")  # fmt: skip
+    if userspace:
+        host.appctl("tnl/arp/set", "br-phy", ROUTER, ROUTERS_MAC)
+    else:
+        host.run("ip", "neigh", "add", ROUTER, "lladdr", ROUTERS_MAC, "dev", device)
+
+
+@contextmanager
+def listening(host: OvsHost) -> Iterator[tuple[Wire, Wire]]:
+    """The guest's end of its cable, and the underlay's."""
+    both = Wire(str(host.netns), "g1"), Wire(str(host.netns), "u1")
+    try:
+        yield both
+    finally:
+        for wire in both:
+            wire.close()
+
+
+def load(host: OvsHost, of: View) -> None:
+    """Give its bridge the flows and groups of a view."""
+    with SwitchSocket(host.rundir / "br0.mgmt") as switch:
+        session = Session()
+        session.desire(of, 0)
+        switch.drive(session)
+        assert session.state is State.IN_SYNC, session.events
+
+
+def copies(wires: tuple[Wire, Wire], of: View) -> Counter[tuple[str, int]]:
+    """Where the copies of a broadcast go, and with which VNI. The guest's first makes the flow."""
+    guest, underlay = wires
+    mac = int(of.topology.endpoints.mac[0]).to_bytes(6, "big").hex(":")
+    for mark in (token(), token()):
+        guest.send(ethernet(mac, BROADCAST, mark))
+        before = -1
+        while before < (now := sum(mark in frame for frame in underlay.heard())) or not now:
+            before = now
+            time.sleep(0.5)
+    found = [read_vxlan(frame) for frame in underlay.heard() if mark in frame]
+    return Counter((packet.target, packet.vni) for packet in found if packet is not None)
