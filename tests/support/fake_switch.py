@@ -313,11 +313,20 @@ def groups_of(flow: Flow) -> list[int]:
 
 def groups_called(buckets: bytes) -> Iterator[int]:
     """The groups that buckets (7.3.4.2) send packets to."""
+    return _targets(buckets, 22)
+
+
+def ports_fed(buckets: bytes) -> Iterator[int]:
+    """The ports that buckets send packets to."""
+    return _targets(buckets, 0)
+
+
+def _targets(buckets: bytes, wanted: int) -> Iterator[int]:
     at = 0
     while at < len(buckets):
         length = int.from_bytes(buckets[at : at + 2], "big")
         for kind, body in _type_length(buckets[at + 16 : at + length]):
-            if kind == 22:
+            if kind == wanted:
                 yield int.from_bytes(body[:4], "big")
         at += length
 

@@ -81,6 +81,15 @@ def spread(hosts: int, replicators: int = 0, *, six: bool = False) -> Overlay:
     return {"vteps": vteps, "tenants": {"blue": {"vni": 1010, "endpoints": guests}}}
 
 
+def crowded(guests: int) -> Overlay:
+    """One tenant, blue, with so many guests on the first of two hosts."""
+    overlay = spread(2)
+    for number in range(2, guests + 1):
+        mac = f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}"
+        overlay["tenants"]["blue"]["endpoints"][f"near{number}"] = {"host": "host0001", "mac": mac}
+    return overlay
+
+
 def claims(topology: Topology, host: str) -> list[LocalPort]:
     """A port for every endpoint of a host, numbered from 1."""
     local = np.flatnonzero(topology.endpoints.vtep == topology.vtep_index(host))

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
+from ovs_lwt.backends.openflow import floods
 from ovs_lwt.backends.openflow.limits import ONE_GROUP, SHARES
 from tests.support import wide
-from tests.support.overlays import spread, view
-from tests.support.ovs import OvsHost
-from tests.support.packets import BROADCAST, Wire
+from tests.support.overlays import crowded, spread, view
+from tests.support.ovs import OvsHost, eventually
+from tests.support.packets import BROADCAST, Wire, ethernet, token
 from tests.support.wide import copies, load
 
 LIST = 1_000_001_010
@@ -50,6 +52,41 @@ def test_every_vtep_gets_one_copy(host: OvsHost, wires: tuple[Wire, Wire], hosts
     slow = host.run("ovs-appctl", "-t", str(host.rundir / f"ovs-vswitchd.{host.vswitchd_pid}.ctl"),
                     "dpctl/dump-flows", "-m")  # fmt: skip
     assert "slow_path(action)" not in slow
+
+
+def all_but_one(heard: Callable[[], dict[str, int]]) -> bool:
+    return sum(map(bool, heard().values())) == len(heard()) - 1
+
+
+def test_each_of_many_guests_gets_one_copy(host: OvsHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few of them, in groups of two."""
+    monkeypatch.setattr(floods, "GUESTS", 2)
+    guests = 7
+    for number in range(2, guests + 1):
+        port, peer = f"near{number}", f"n{number}"
+        host.run("ip", "link", "add", port, "type", "veth", "peer", "name", peer)
+        for end in (port, peer):
+            host.run("ip", "link", "set", end, "up")
+        host.vsctl("add-port", "br0", port, "--", "set", "interface", port,
+                   f"ofport_request={number}")  # fmt: skip
+    of = view(crowded(guests), "host0001")
+    load(host, of)
+    macs = of.topology.endpoints.mac[of.ports.endpoint]
+    ends = ["g1", *(f"n{number}" for number in range(2, guests + 1))]
+    wires = {end: Wire(str(host.netns), end) for end in ends}
+
+    def heard(mark: bytes) -> dict[str, int]:
+        return {end: b"".join(wire.heard()).count(mark) for end, wire in wires.items()}
+
+    try:
+        for end, mac in zip(ends, macs.tolist(), strict=True):
+            mark = token()
+            wires[end].send(ethernet(mac.to_bytes(6, "big").hex(":"), BROADCAST, mark))
+            assert eventually(partial(all_but_one, partial(heard, mark)))
+            assert heard(mark) == {other: int(other != end) for other in ends}
+    finally:
+        for wire in wires.values():
+            wire.close()
 
 
 def test_a_leaf_of_a_wide_tenant_asks_for_one_share_each(

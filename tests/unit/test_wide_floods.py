@@ -6,10 +6,10 @@ import pytest
 
 from ovs_lwt.backends.openflow import floods, program
 from ovs_lwt.backends.openflow.floods import SHARED_LIST
-from ovs_lwt.backends.openflow.limits import ONE_GROUP, ONE_PASS, SHARES
-from tests.support.fake_switch import FakeSwitch, groups_called
+from ovs_lwt.backends.openflow.limits import GUESTS, ONE_GROUP, ONE_PASS, SHARES
+from tests.support.fake_switch import FakeSwitch, groups_called, ports_fed
 from tests.support.line import Line
-from tests.support.overlays import Overlay, spread, view
+from tests.support.overlays import Overlay, crowded, spread, view
 from tests.support.world import Story, World
 
 HOST = "host0001"
@@ -33,6 +33,33 @@ def test_of_a_wider_list_every_group_fits_a_message(userspace: bool) -> None:
     assert all(floods.is_ours(number) for number in found)
     assert floods.is_ours(1010)
     assert not floods.is_ours(50_000_000)
+
+
+@pytest.mark.parametrize("guests", [1, GUESTS, GUESTS + 1, 3 * GUESTS])
+def test_many_guests_of_one_tenant_are_spread_over_groups_that_call_each_other(guests: int) -> None:
+    line = Line(FakeSwitch(entries_per_part=1))
+    line.session.desire(view(crowded(guests), HOST), line.now)
+    line.connect()
+    groups = {
+        number: body
+        for number, (_, body) in line.switch.state.groups.items()
+        if number != SHARED_LIST + 1010
+    }
+    assert len(groups) == -(-guests // GUESTS)
+    assert all(len(body) < 0xFFFF - 100 for body in groups.values())
+    assert all(floods.is_ours(number) for number in groups)
+    ports: list[int] = []
+    following = [1010]
+    while following:
+        body = groups.pop(following[0])
+        ports += ports_fed(body)
+        following = list(groups_called(body))
+    assert groups == {}
+    assert sorted(ports) == list(range(1, guests + 1))
+
+    line.session.desire(view(crowded(1), HOST), line.now)
+    line.settle()
+    assert sorted(line.switch.state.groups) == [1010, SHARED_LIST + 1010]
 
 
 def test_a_vtep_more_is_one_changed_group() -> None:

@@ -1,9 +1,10 @@
 """From a host's view to its flood lists: the groups, and the rows that lead to them.
 
-A tenant's guests here are one group; its other hosts are a flood list, which all tenants with the
-same hosts share. A list of more than `ONE_GROUP` VTEPs is wide: kept in shares. Where a tenant has
-replicators (RFC 9574) and this host is none, it asks them, for all of the list or, if that is too
-much for one action list, share by share. See docs/adr/0015-assisted-replication.md.
+A tenant's guests here are one group, or several that call each other; its other hosts are a flood
+list, which all tenants with the same hosts share. A list of more than `ONE_GROUP` VTEPs is wide:
+kept in shares. Where a tenant has replicators (RFC 9574) and this host is none, it asks them, for
+all of the list or, if that is too much for one action list, share by share. See
+docs/adr/0015-assisted-replication.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ovs_lwt.backends.openflow.limits import ONE_GROUP, ONE_PASS, SHARES
+from ovs_lwt.backends.openflow.limits import GUESTS, ONE_GROUP, ONE_PASS, SHARES
 from ovs_lwt.backends.openflow.relations import Buckets, Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import U32, U64, Indices
@@ -28,7 +29,9 @@ SHARED_LIST = 1_000_000_000
 GROUP_STEP = 20_000_000
 """From one group of a list to its next: more than there are VNIs."""
 
-_SHARE, _CHAIN, _ASK = 1, 11, 19  # places of a list's other groups, in steps
+# Places of a list's other groups, and of those of a tenant's many guests, in steps.
+_SHARE, _CHAIN, _ASK, _GUESTS = 1, 11, 19, 50
+_PORTS = 1 << 16  # a switch has no more
 _VNIS = 1 << 24
 
 ALL = 1
@@ -39,17 +42,27 @@ FIRST_SHARE = 8
 def is_ours(group: int) -> bool:
     """Whether this is the number of a group that a host of ours can have."""
     place, vni = divmod(group - SHARED_LIST, GROUP_STEP)
-    return 0 < group < _VNIS or (0 <= place <= _ASK and 0 < vni < _VNIS)
+    ours = 0 <= place <= _ASK or _GUESTS <= place < _GUESTS + _PORTS // GUESTS
+    return 0 < group < _VNIS or (ours and 0 < vni < _VNIS)
 
 
 def local_floods(scope: Scope) -> Iterator[Buckets]:
-    """The tenants' own groups: the ports of their guests here."""
+    """The tenants' own groups: the ports of their guests here; those that others call before those
+    that call them.
+    """
     tenants, port = scope.tenant_columns, scope.view.ports.port[scope.tenant_ports]
     tenant = scope.endpoints.tenant[scope.endpoint_of(scope.tenant_ports)]
     edges = np.searchsorted(tenant, np.array([scope.tenants, scope.tenants + 1], np.uint32))
     for index, low, high in zip(scope.tenants.tolist(), *edges.tolist(), strict=True):
-        columns = {"mark": tenants.mark[[index]], "port": port[low:high]}
-        yield Buckets("local_flood", int(tenants.vni[index]), high - low, columns)
+        vni, mark = int(tenants.vni[index]), tenants.mark[[index]]
+        following = None
+        for first in reversed(range(low, max(high, low + 1), GUESTS)):
+            place = (first - low) // GUESTS
+            group = vni if not place else SHARED_LIST + (_GUESTS + place) * GROUP_STEP + vni
+            ports = port[first : min(first + GUESTS, high)]
+            found = Buckets("local_flood", group, len(ports), {"mark": mark, "port": ports})
+            yield found if following is None else _calling(found, following)
+            following = group
 
 
 def remote_floods(view: View, lists: Mapping[bytes, int]) -> Iterator[Buckets]:
@@ -167,8 +180,7 @@ class _List:
                 continue
             link = self._buckets("chain", _CHAIN + place, part, tunnel_of(self.view))
             if place + 1 < SHARES:
-                following = {"next_chain": _column(self._group(_CHAIN + place + 1))}
-                link = replace(link, first=Buckets("chain_next", link.group, 1, following))
+                link = _calling(link, self._group(_CHAIN + place + 1))
             yield link
 
     def _group(self, place: int) -> int:
@@ -180,6 +192,12 @@ class _List:
         columns = _addresses(self.view.topology.vteps, self.view.host, vteps)
         six = "6" * ("vtep6" in columns)
         return Buckets(f"{entry}{six}", self._group(place), len(vteps), columns | (more or {}))
+
+
+def _calling(buckets: Buckets, group: int) -> Buckets:
+    """The same, calling another group first."""
+    first = Buckets("chain_next", buckets.group, 1, {"next_chain": _column(group)})
+    return replace(buckets, first=first)
 
 
 def _list(view: View, vteps: bytes, owner: int) -> _List:

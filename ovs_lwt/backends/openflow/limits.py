@@ -16,6 +16,9 @@ ONE_GROUP: Final = 512
 asked for must also fit the action list, with room for tags that the underlay puts on.
 """
 
+GUESTS: Final = 1024
+"""Guests of a tenant that one group has at most."""
+
 ONE_PASS: Final = 600
 """Copies that any datapath's action list holds, over IPv4 and IPv6."""
 

@@ -129,7 +129,7 @@ def _group(found: Buckets) -> bytes:
     if len(body) + _ENVELOPE > _MESSAGE_LIMIT:
         raise Refused(
             f"group {found.group} would have {found.count} members, {len(body)} bytes: an OpenFlow"
-            f" message holds {_MESSAGE_LIMIT}. Spread the tenant's guests over more hosts."
+            f" message holds {_MESSAGE_LIMIT}. Spread the tenant over fewer hosts."
         )
     return body
 
