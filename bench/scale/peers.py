@@ -14,19 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from bench import results
-from bench.scale import stage
+from bench.scale import columns, stage
 from bench.scale.overlays import Fabric
 from ovs_lwt.backends.openflow import encode, export, program
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.sources.overlay_file import load
-from ovs_lwt.view import LocalPorts, View
+from ovs_lwt.view import View
 
 _BRIDGE: Final = "br-theirs"
-_TUNNEL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +70,11 @@ def objects(fabric: Fabric) -> float:
     with stage.empty_bridge(_BRIDGE) as host:
         host.vsctl("set-controller", _BRIDGE, "tcp:127.0.0.1:6653")
         program = (sys.executable, "-m", "bench.scale.plain_app", str(fabric.overlay))
-        return float(host.run(*program, timeout=stage.PATIENCE).split()[-1])
-
-
-def view_of(overlay: Path) -> View:
-    """What h0 needs, as if no guest were attached yet."""
-    topology = load(overlay)
-    none = np.zeros(0, np.uint32)
-    ports = LocalPorts(none, none, np.zeros(0, np.bool_))
-    return View(topology, topology.vtep_index(stage.HOST), _TUNNEL, ports)
+        sent, seconds = host.run(*program, timeout=stage.PATIENCE).split()[-2:]
+        held = host.run(*stage.OFCTL, "dump-aggregate", _BRIDGE, timeout=stage.PATIENCE)
+        if f"flow_count={sent}" not in held:
+            raise SystemExit(f"{sent} flows were sent, and the switch says: {held}")
+        return float(seconds)
 
 
 def _messages(view: View) -> Iterator[bytes | memoryview]:
@@ -95,7 +88,8 @@ def _messages(view: View) -> Iterator[bytes | memoryview]:
 
 
 def _write(overlay: Path, files: Files) -> None:
-    view = view_of(overlay)
+    topology = load(overlay)
+    view = columns.view(topology, topology.vtep_index(stage.HOST))
     with files.stamped.open("wb") as out:
         out.writelines(_messages(view))
     with files.flows.open("w") as text:

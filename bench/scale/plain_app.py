@@ -2,8 +2,8 @@
 
     python -m bench.scale.plain_app OVERLAY
 
-Prints the seconds from the first line read to the barrier's reply. It only does what an endpoint
-needs: no flows of tenants, no groups, and nothing checked.
+Prints how many flows it sent, and the seconds from the first line read to the barrier's reply. It
+only does what an endpoint needs: no flows of tenants, no groups, and nothing checked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from os_ken.base import app_manager
-from os_ken.controller import ofp_event
-from os_ken.controller.handler import MAIN_DISPATCHER, set_ev_cls
 from os_ken.lib import hub
 from os_ken.ofproto import ofproto_v1_4
+
+from ovs_lwt.backends.openflow import framework
+
+FW: Final = framework.current()
 
 _FORWARD: Final = 6
 _PRIORITY: Final = 200
@@ -30,7 +31,7 @@ _HERE: Final = "h0"
 _OVERLAY: Final = "OVS_LWT_BENCH_OVERLAY"
 
 
-class PlainApp(app_manager.OSKenApp):  # type: ignore[misc]  # untyped
+class PlainApp(framework.App):
     """Loads one switch, and ends."""
 
     OFP_VERSIONS = (ofproto_v1_4.OFP_VERSION,)
@@ -38,17 +39,17 @@ class PlainApp(app_manager.OSKenApp):  # type: ignore[misc]  # untyped
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._overlay = Path(os.environ[_OVERLAY])
-        self._began = 0.0
+        self._began, self._sent = 0.0, 0
 
-    @set_ev_cls(ofp_event.EventOFPStateChange, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    @FW.handles("EventOFPStateChange", "main")
     def connected(self, event: Any) -> None:
         """Go, on a thread of its own: the dispatcher must not wait for a full queue."""
         hub.spawn(self._load, event.datapath)
 
-    @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    @FW.handles("EventOFPBarrierReply", "main")
     def done(self, _: Any) -> None:
         """All that went before is in the switch."""
-        print(time.perf_counter() - self._began, flush=True)
+        print(self._sent, time.perf_counter() - self._began, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _load(self, datapath: Any) -> None:
@@ -67,6 +68,7 @@ class PlainApp(app_manager.OSKenApp):  # type: ignore[misc]  # untyped
                     parser.OFPActionOutput(_TUNNEL, 0),
                 ]
                 apply = [parser.OFPInstructionActions(ofproto.OFPIT_APPLY_ACTIONS, actions)]
+                self._sent += 1
                 datapath.send_msg(
                     parser.OFPFlowMod(
                         datapath,

@@ -18,6 +18,7 @@ _WITHOUT_FLOWS = 200  # messages that a connection takes: greetings, lists, echo
 def rows(fabric: Fabric) -> list[Row]:
     """Start it with a switch that holds nothing; kill it, and start it again."""
     size = fabric.size
+    fabric.fill()
     with OvsHost(stage.NETNS) as host, stage.started(host, fabric.overlay) as first:
         cold = first.agreed() - first.began
         with guests.two(host):
@@ -44,4 +45,5 @@ def rows(fabric: Fabric) -> list[Row]:
 def _received(host: OvsHost) -> int:
     """OpenFlow messages that the switch has got since it started."""
     found = _RECEIVED.search(host.appctl("coverage/show"))
-    return int(found[1]) if found else 0
+    assert found is not None, "coverage/show counts them"
+    return int(found[1])
