@@ -33,10 +33,15 @@ missing_packages() {
     # shellcheck disable=SC2086 # one pair a word
     missing $tools
     [ -n "${PYTHON:-}" ] || find_python >/dev/null || echo python3
+    # User-mode Linux knows no AMX: where the processor has it, the lab compiles a library that helps.
+    if grep -qw amx_tile /proc/cpuinfo; then
+        missing cc:gcc
+        [ -e /usr/include/dlfcn.h ] || echo libc6-dev
+    fi
 }
 
-# Debian has the module that makes environments in a package of its own. No compiler is needed:
-# what has no wheel (Ryu, ovs) is plain Python.
+# Debian has the module that makes environments in a package of its own. They need no compiler: what
+# has no wheel (Ryu, ovs) is plain Python.
 missing_venv() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null || echo "$(basename "$1")-venv"
 }

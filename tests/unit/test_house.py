@@ -60,6 +60,7 @@ def test_the_pipeline_ships_in_the_wheel(tmp_path: Path) -> None:
         scripts = packed.read("ovs_lwt-0.1.0.dist-info/entry_points.txt").decode("ascii")
     shipped = {f"ovs_lwt/flows/{file.name}" for file in (CHECKOUT / "flows").iterdir()}
     assert shipped
+    shipped |= {"ovs_lwt/lab/kernel/init.sh", "ovs_lwt/lab/kernel/xstate.c"}
     assert shipped <= names
     assert "ovs-lwt = ovs_lwt.cli:main" in scripts
     assert not [name for name in names if name.startswith("tests/")]

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Self
 
-from ovs_lwt.lab.kernel import install, leash
+from ovs_lwt.lab.kernel import install, leash, xstate
 from ovs_lwt.lab.kernel.wire import Plug
 from ovs_lwt.mistakes import Refused
 
@@ -148,6 +148,7 @@ class KernelMachine:
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(work),
                 "TMPDIR": _memory_folder(self._memory),
+                **_preloaded(work),
             },
             cwd="/",
             stdin=subprocess.PIPE,
@@ -243,6 +244,16 @@ def run_in_kernel(
         command, env=env, out=out, timeout=timeout, memory=memory, echo=echo
     ) as machine:
         return machine.wait()
+
+
+def _preloaded(work: Path) -> dict[str, str]:
+    """Return the environment in which the kernel runs on this processor."""
+    if not xstate.needed():
+        return {}
+    # By a name without spaces and colons, which LD_PRELOAD takes for ends of names.
+    library = work / "xstate.so"
+    library.symlink_to(xstate.library())
+    return {"LD_PRELOAD": str(library)}
 
 
 def _work_parent() -> str:
