@@ -8,6 +8,7 @@ its own.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -102,6 +103,7 @@ class OvsLwt(framework.App):
         conf = FW.CONF
         hosts = _hosts(conf.overlay, conf.overlay_host)
         self._inbox = FW.hub.Queue()
+        self._stopping = False
         self._connections: dict[int, _Connection] = {}
         options = Options(
             bridge=conf.overlay_bridge,
@@ -132,10 +134,17 @@ class OvsLwt(framework.App):
         super().start()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: self._inbox.put(Reload()))
-        self._thread = FW.hub.spawn(self._agent.run)
+        self._thread = FW.hub.spawn(self._work)
+
+    def _work(self) -> None:
+        self._agent.run()
+        if not self._stopping:
+            # `exit`, by the control socket: the framework would go on listening, for nobody.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
         """End: called by the framework. Flows stay."""
+        self._stopping = True
         self._agent.stop()
         FW.hub.joinall([self._thread])
         super().stop()

@@ -6,22 +6,36 @@ daemons do.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ovs.daemon
+import ovs.fatal_signal
+import ovs.jsonrpc
+import ovs.poller
+import ovs.stream
 import ovs.unixctl
-import ovs.unixctl.client
 import ovs.unixctl.server
 
-from ovs_lwt import __version__
+from ovs_lwt import __version__, unixsockets
 from ovs_lwt.mistakes import Refused
 
 LOG = logging.getLogger(__name__)
 
 FOLDER = Path("/var/run/ovs-lwt")
+
+ANSWERS_WITHIN: Final = 20.0
+"""Seconds that a controller has for an answer; it may be reading a large overlay meanwhile."""
+
+RELOADS_WITHIN: Final = 180.0
+"""... for one that comes when the work is done; the controller itself gives up sooner."""
+
+_CHOOSE: Final = "choose another with --control"
 
 
 class Request:
@@ -48,20 +62,23 @@ class Request:
 class ControlSocket:
     """Listens on `path` until closed; `run` serves what has come in, without waiting.
 
-    Raises Refused if that is another controller's: to be made before anything is touched.
+    Raises Refused if that is another controller's, or cannot be a socket: to be made before
+    anything is touched.
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and _answers(path):
-            raise Refused(
-                f"another controller answers on {path}: stop it, or choose another with --control"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        # The library would remove whatever is there.
+        if (other := _listener(path)) is not None:
+            known = f" ({other})" if other.pid else ""
+            says = "answers" if _answers(path) else "listens, and does not answer,"
+            raise Refused(f"another controller{known} {says} on {path}: stop it, or {_CHOOSE}")
+        unixsockets.make_room(path, "the control socket", _CHOOSE)
         error, self._server = ovs.unixctl.server.UnixctlServer.create(str(path), __version__)
         if error:
-            raise Refused(f"cannot listen on {path}: errno {error}; choose another with --control")
+            said = os.strerror(error) if isinstance(error, int) else error
+            raise Refused(f"cannot listen on {path} ({said}): {_CHOOSE}")
         self.path = path
+        self._identity = unixsockets.identity(path)
 
     def offer(self, commands: Mapping[str, Callable[[Request], None]]) -> None:
         """Understand these from now on."""
@@ -76,32 +93,92 @@ class ControlSocket:
 
     def close(self) -> None:
         """Stop listening, and take the socket away."""
+        unixsockets.remove(self.path, self._identity)
+        # The library would remove what has taken its place, too.
+        ovs.fatal_signal.remove_file_to_unlink(self._server._listener.bind_path)
+        self._server._listener.bind_path = None
         self._server.close()
-        self.path.unlink(missing_ok=True)
 
 
-def ask(path: Path, command: str) -> str:
+def ask(path: Path, command: str, within: float | None = None) -> str:
     """Send `command` to the controller behind `path`; return its reply.
 
-    Raises Refused when nobody listens there, or with what the controller says is wrong.
+    Raises Refused when nobody listens there, when there is no reply within so many seconds, or
+    with what the controller says is wrong.
     """
-    error, client = ovs.unixctl.client.UnixctlClient.create(str(path))
-    if error:
+    if within is None:
+        within = RELOADS_WITHIN if command == "reload" else ANSWERS_WITHIN
+    deadline = time.monotonic() + within
+    error, stream = _open(path, deadline)
+    if error in (errno.EACCES, errno.EPERM):
+        raise Refused(f"not permitted to ask the controller behind {path}: do it as root (sudo)")
+    if error and error not in (errno.EAGAIN, errno.ETIMEDOUT):
         raise Refused(
             f"no controller answers on {path}: is `ovs-lwt run` up? (--control names its socket)"
         )
-    error_code, error_text, result = client.transact(command, [])
-    client.close()
-    if error_code:
+    reply = None
+    if not error:
+        connection = ovs.jsonrpc.Connection(stream)
+        try:
+            error, reply = _transact(connection, command, deadline)
+        finally:
+            connection.close()
+    if error in (errno.EAGAIN, errno.ETIMEDOUT):
+        raise Refused(
+            f"the controller behind {path} did not answer `{command}` within {within:g} s: it is"
+            " busy, or stuck (its log says what it last did)"
+        )
+    if reply is None:
         raise Refused(f"the controller behind {path} hung up")
-    if error_text is not None:
-        raise Refused(str(error_text).strip())
-    return str(result)
+    if reply.error is not None:
+        raise Refused(str(reply.error).strip())
+    return str(reply.result)
+
+
+def _open(path: Path, deadline: float) -> tuple[int, Any]:
+    while True:
+        left = max(1, int((deadline - time.monotonic()) * 1000))
+        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(f"unix:{path}"), left)
+        # So it says when its queue of callers is full.
+        if error != errno.EAGAIN or time.monotonic() > deadline:
+            return error, stream
+        time.sleep(0.05)
+
+
+def _transact(connection: Any, command: str, deadline: float) -> tuple[int, Any]:
+    """What `UnixctlClient.transact` does, with an end: (errno, the reply)."""
+    request = ovs.jsonrpc.Message.create_request(command, [])
+    error = connection.send(request)
+    while not error:
+        connection.run()
+        error, reply = connection.recv()
+        if reply is not None and reply.id == request.id:
+            return 0, reply
+        if error == errno.EAGAIN:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return errno.ETIMEDOUT, None
+            poller = ovs.poller.Poller()
+            connection.wait(poller)
+            connection.recv_wait(poller)
+            poller.timer_wait(max(1, int(left * 1000)))
+            poller.block()
+            error = 0
+    return error, None
+
+
+def _listener(path: Path) -> unixsockets.Process | None:
+    try:
+        return unixsockets.listener(path)
+    except PermissionError as error:
+        raise Refused(
+            f"not permitted to use {path}: run this as root (sudo), or {_CHOOSE}"
+        ) from error
 
 
 def _answers(path: Path) -> bool:
     try:
-        ask(path, "version")
+        ask(path, "version", 5.0)
     except Refused:
         return False
     return True

@@ -169,6 +169,16 @@ def test_the_manager_takes_options_and_a_configuration_file(place: Place, tmp_pa
     assert ear.changes() == []
 
 
+def test_exit_ends_the_process_and_leaves_the_flows(place: Place) -> None:
+    with place.run() as running:
+        before = flows(place.host)
+        assert place.host.run("ovs-appctl", "-t", str(place.control), "exit") == ""
+        assert running.running.process.wait(10) == 0, running.log
+        assert "Traceback" not in running.log
+        assert not place.control.exists()
+    assert untouched(before, flows(place.host))
+
+
 def test_an_app_beside_ours_gets_flow_stats_as_ever(place: Place, tmp_path: Path) -> None:
     """Ours reads its own lists raw; what others asked for is parsed for them, and only that."""
     monitor = tmp_path / "monitor.py"
