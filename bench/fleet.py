@@ -152,6 +152,7 @@ def overlay(hosts: int, spans: Sequence[int] = ()) -> Topology:
             mac=(0x020000000000 + guests).astype(np.uint64),
             vtep=np.concatenate(vtep).astype(np.uint32),
             spoofing=np.zeros(count, np.bool_),
+            router=np.zeros(count, np.uint8),
             name=pa.array([f"e{each}" for each in guests.tolist()], pa.string()),
         ),
         Addresses4(

@@ -7,7 +7,7 @@ share are not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ovs_lwt.columns import U32, U64, Flags, Indices
+from ovs_lwt.columns import U32, U64, EndpointColumns, Flags, Indices
 from ovs_lwt.slices import Slice, joined
-from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
+from ovs_lwt.topology import OF_NO_TENANT, TenantColumns, Topology, VtepColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,9 +42,9 @@ class Differing:
 def compare(old: Topology, new: Topology) -> tuple[Differing, Differing]:
     """Return what of `old` is not so in `new`, and what of `new` is not so in `old`.
 
-    A tenant differs if its row does; an endpoint if one of its own columns or addresses does, or
-    name, address, `external`, plane or MAC prefix of its VTEP. The underlay, datapath
-    ids and who replicates belong to no tenant and are not compared.
+    A tenant differs if its row does; an endpoint if one of its own columns, addresses or allowed
+    pairs does, or a column of its VTEP. The underlay, and the columns of VTEPs that concern no
+    tenant (`OF_NO_TENANT`), are not compared.
     """
     tenants = _unlike_tenants(old.tenants, new.tenants)
     found: tuple[list[Indices], list[Indices]] = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -98,8 +98,10 @@ def same(old: Topology, new: Topology) -> bool:
     return (
         old.underlay == new.underlay
         and _vtep_rows(old.vteps) == _vtep_rows(new.vteps)
-        and np.array_equal(old.vteps.datapath_id, new.vteps.datapath_id)
-        and np.array_equal(old.vteps.replicator, new.vteps.replicator)
+        and all(
+            np.array_equal(getattr(old.vteps, name), getattr(new.vteps, name))
+            for name in _names(VtepColumns, concern_tenants=False)
+        )
         and not changed_tenants(old, new)
     )
 
@@ -122,8 +124,7 @@ def _unlike_tenants(old: TenantColumns, new: TenantColumns) -> tuple[Indices, In
 
 
 def _tenant_rows(tenants: TenantColumns) -> list[tuple[Any, ...]]:
-    columns = (tenants.mark, tenants.flood_unknown, tenants.answer_neighbours, tenants.label)
-    return list(zip(tenants.name, *(column.tolist() for column in columns), strict=True))
+    return _rows(tenants, _names(TenantColumns))
 
 
 def _same_vteps(old: VtepColumns, new: VtepColumns) -> bool:
@@ -131,9 +132,28 @@ def _same_vteps(old: VtepColumns, new: VtepColumns) -> bool:
 
 
 def _vtep_rows(vteps: VtepColumns) -> list[tuple[Any, ...]]:
-    addresses = (vteps.address(index) for index in range(len(vteps)))
-    columns = (vteps.external.tolist(), vteps.mac_prefix.tolist(), vteps.mac_mask.tolist())
-    return list(zip(vteps.name, addresses, vteps.plane, *columns, strict=True))
+    return _rows(vteps, _names(VtepColumns))
+
+
+def _names(kind: type[TenantColumns | VtepColumns], *, concern_tenants: bool = True) -> list[str]:
+    """The columns that concern tenants, or those that do not."""
+    return [
+        column.name
+        for column in fields(kind)
+        if (column.metadata != OF_NO_TENANT) == concern_tenants
+    ]
+
+
+def _rows(columns: TenantColumns | VtepColumns, names: list[str]) -> list[tuple[Any, ...]]:
+    """These columns row by row, of values that can be compared and looked up."""
+    values = []
+    for name in names:
+        column = getattr(columns, name)
+        if isinstance(column, np.ndarray):
+            wide = column.ndim == 2
+            column = [row.tobytes() for row in column] if wide else column.tolist()
+        values.append(column)
+    return list(zip(*values, strict=True))
 
 
 def _common_hosts(old: VtepColumns, new: VtepColumns) -> tuple[U32, U32]:
@@ -206,6 +226,14 @@ def _made_from(one: Slice, other: Slice) -> tuple[Indices, Indices] | None:
     return None
 
 
+_ENDPOINT_COLUMNS = [
+    column.name
+    for column in fields(EndpointColumns)
+    # The first two say which endpoint it is; VTEPs are compared by what they are.
+    if column.name not in ("tenant", "mac", "vtep")
+]
+
+
 def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Indices, Indices]:
     """The endpoints of either that the other does not have just so."""
     key_one, key_other = _keys(one, other)
@@ -219,9 +247,14 @@ def _unlike(one: _Run, other: _Run, hosts: tuple[U32, U32] | None) -> tuple[Indi
     vtep_a, vtep_b = a.vtep[left], b.vtep[right]
     if hosts is not None:
         vtep_a, vtep_b = hosts[0][vtep_a], hosts[1][vtep_b]
-    unlike = (vtep_a != vtep_b) | (a.spoofing[left] != b.spoofing[right])
-    names = pc.not_equal(a.name.take(pa.array(left)), b.name.take(pa.array(right)))
-    unlike |= np.asarray(names.to_numpy(zero_copy_only=False), bool)
+    unlike = vtep_a != vtep_b
+    for name in _ENDPOINT_COLUMNS:
+        one_column, other_column = getattr(a, name), getattr(b, name)
+        if isinstance(one_column, np.ndarray):
+            unlike |= one_column[left] != other_column[right]
+        else:
+            texts = one_column.take(pa.array(left)), other_column.take(pa.array(right))
+            unlike |= np.asarray(pc.not_equal(*texts).to_numpy(zero_copy_only=False), bool)
     for relation_a, relation_b in zip(_addresses(one.part), _addresses(other.part), strict=True):
         unlike |= unlike_addresses(relation_a, relation_b, left, right, len(a), len(b))
     return (
@@ -243,17 +276,19 @@ def _keys(one: _Run, other: _Run) -> tuple[U64, U64]:
     return rank[: len(one.part)], rank[len(one.part) :]
 
 
-Relation = tuple[U32, list[Any]]
-"""Addresses of one kind: their owners, ascending, and their columns."""
+Belongings = tuple[U32, list[Any]]
+"""What belongs to endpoints, of one kind: the owners, ascending, and columns."""
 
 
-def listed_addresses(part: Slice) -> tuple[Relation, Relation]:
-    """Return the addresses that the overlay lists: IPv4, IPv6."""
-    four, six = part.addresses4, part.addresses6
-    return (four.endpoint, [four.ip, four.prefix]), (six.endpoint, [six.ip, six.prefix])
+def listed_addresses(part: Slice) -> tuple[Belongings, ...]:
+    """Return the addresses and allowed pairs that the overlay lists."""
+    return tuple(
+        (relation.endpoint, [getattr(relation, column.name) for column in fields(relation)[1:]])
+        for relation in part.relations
+    )
 
 
-def _addresses(part: Slice) -> tuple[Relation, ...]:
+def _addresses(part: Slice) -> tuple[Belongings, ...]:
     """Those that are owned are compared beside those that are listed, since an endpoint's
     link-local address can become another's.
     """
@@ -262,8 +297,8 @@ def _addresses(part: Slice) -> tuple[Relation, ...]:
 
 
 def unlike_addresses(
-    one: Relation,
-    other: Relation,
+    one: Belongings,
+    other: Belongings,
     left: Indices,
     right: Indices,
     count_one: int,

@@ -19,6 +19,9 @@ U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
+UNSAID, NO, YES = 0, 1, 2
+"""What a column of three values says: the overlay does not say, false, true."""
+
 _FEW = 16
 
 
@@ -27,13 +30,15 @@ class EndpointColumns:
     """E endpoints, ascending by (tenant, mac).
 
     `tenant` and `vtep` are indices; `mac` is the 48-bit number; `spoofing` is True where the
-    port may send from any address; `name` is the name within the tenant.
+    port may send from any address; `router` is `UNSAID`, `NO` or `YES`; `name` is the name within
+    the tenant.
     """
 
     tenant: U32
     mac: U64
     vtep: U32
     spoofing: Flags
+    router: U8
     name: pa.StringArray
 
     def __len__(self) -> int:
@@ -41,13 +46,17 @@ class EndpointColumns:
 
     def taken(self, rows: Indices) -> EndpointColumns:
         """Return these rows, in this order."""
-        return EndpointColumns(
-            self.tenant[rows],
-            self.mac[rows],
-            self.vtep[rows],
-            self.spoofing[rows],
-            _taken(self.name, rows),
-        )
+        taken: dict[str, Any] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            taken[column.name] = (
+                values[rows] if isinstance(values, np.ndarray) else _taken(values, rows)
+            )
+        return EndpointColumns(**taken)
+
+    def span(self, low: int, high: int) -> EndpointColumns:
+        """Return the rows from `low` up to `high`, without copying columns."""
+        return _span(self, low, high)
 
 
 def _taken(texts: pa.StringArray, rows: Indices) -> pa.StringArray:
@@ -84,7 +93,57 @@ class Addresses6:
         return len(self.endpoint)
 
 
-_Columns = TypeVar("_Columns", EndpointColumns, Addresses4, Addresses6)
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs4:
+    """What else endpoints may send from and are reached by (`allowed_pairs`): a MAC with an IPv4
+    address; ascending by (endpoint, ip, mac), each once. `mac` is the endpoint's own where none is
+    given.
+    """
+
+    endpoint: U32
+    mac: U64
+    ip: U32
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs6:
+    """The same with IPv6 addresses, ``[P, 16]`` bytes."""
+
+    endpoint: U32
+    mac: U64
+    ip: U8
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
+NO_ADDRESSES6 = Addresses6(
+    np.empty(0, np.uint32), np.empty((0, 16), np.uint8), np.empty(0, np.uint8)
+)
+NO_PAIRS4 = Pairs4(np.empty(0, np.uint32), np.empty(0, np.uint64), np.empty(0, np.uint32))
+NO_PAIRS6 = Pairs6(np.empty(0, np.uint32), np.empty(0, np.uint64), np.empty((0, 16), np.uint8))
+
+Relation = Addresses4 | Addresses6 | Pairs4 | Pairs6
+"""Columns whose rows belong to endpoints: `endpoint` is the owner, ascending."""
+
+_Relation = TypeVar("_Relation", bound=Relation)
+_Columns = TypeVar("_Columns", bound=EndpointColumns | Relation)
+
+
+def _span(columns: _Columns, low: int, high: int) -> _Columns:
+    return type(columns)(
+        **{column.name: getattr(columns, column.name)[low:high] for column in fields(columns)}
+    )
+
+
+def of_endpoints(columns: _Relation, first: int, last: int) -> _Relation:
+    """Return the rows of the endpoints first..last (excluded), numbered from `first` on."""
+    # Of the column's own type, or the whole column is converted first.
+    low, high = np.searchsorted(columns.endpoint, np.array([first, last], np.uint32))
+    return shifted(_span(columns, int(low), int(high)), "endpoint", -first)
 
 
 def stacked(parts: Sequence[_Columns]) -> _Columns:
@@ -101,7 +160,9 @@ def stacked(parts: Sequence[_Columns]) -> _Columns:
 
 def shifted(columns: _Columns, index: str, by: int) -> _Columns:
     """Return the same columns, the one called `index` counting from `by`."""
-    return replace(columns, **{index: getattr(columns, index) + np.uint32(by)})
+    column = getattr(columns, index)
+    moved = column + np.uint32(by) if by >= 0 else column - np.uint32(-by)
+    return replace(columns, **{index: moved})
 
 
 def link_local(mac: U64) -> U8:
@@ -141,6 +202,25 @@ def ordered6(addresses: Addresses6, order: Indices, endpoints: int) -> Addresses
     by_ip = np.lexsort((words[:, 1], words[:, 0], endpoint))
     rows = kept[by_ip]
     return Addresses6(endpoint[by_ip], addresses.ip[rows], addresses.prefix[rows])
+
+
+def ordered_pairs4(pairs: Pairs4, order: Indices, endpoints: int) -> Pairs4:
+    """Return the same of allowed pairs: see `ordered4`."""
+    if not len(pairs):
+        return pairs
+    endpoint, kept = _moved(pairs.endpoint, order, endpoints)
+    rows = np.lexsort((pairs.mac[kept], pairs.ip[kept], endpoint))
+    return Pairs4(endpoint[rows], pairs.mac[kept[rows]], pairs.ip[kept[rows]])
+
+
+def ordered_pairs6(pairs: Pairs6, order: Indices, endpoints: int) -> Pairs6:
+    """Return the same of allowed pairs: see `ordered4`."""
+    if not len(pairs):
+        return pairs
+    endpoint, kept = _moved(pairs.endpoint, order, endpoints)
+    words = np.ascontiguousarray(pairs.ip[kept]).view(">u8").reshape(-1, 2)
+    rows = np.lexsort((pairs.mac[kept], words[:, 1], words[:, 0], endpoint))
+    return Pairs6(endpoint[rows], pairs.mac[kept[rows]], pairs.ip[kept[rows]])
 
 
 def _moved(owner: U32, order: Indices, endpoints: int) -> tuple[U32, Indices]:

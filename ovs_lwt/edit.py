@@ -19,10 +19,22 @@ import pyarrow.compute as pc
 
 from ovs_lwt import slices
 from ovs_lwt.changes import listed_addresses, unlike_addresses
-from ovs_lwt.columns import U8, U32, U64, Addresses4, Addresses6, EndpointColumns, Flags, Indices
+from ovs_lwt.columns import (
+    NO,
+    U8,
+    U32,
+    U64,
+    UNSAID,
+    YES,
+    Addresses4,
+    Addresses6,
+    EndpointColumns,
+    Indices,
+)
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
+from ovs_lwt.pairs import other_owners, pairs_of, repeated_pairs
 from ovs_lwt.slices import Origin, Slice
 from ovs_lwt.topology import Topology
 
@@ -96,9 +108,10 @@ def _edited(topology: Topology, first: int, part: Slice, put: Slice, gone: U64) 
     if len(put):
         if len(replaced) < len(put) or not _alike(part, replaced, put):
             _check_twins(topology, first, edited, put)
+            _check_pairs(topology, first, edited, put)
         _check_kinds(topology, first, edited, put)
-    if len(edited.addresses6) or len(part.addresses6):
-        # One endpoint's addresses can change what another owns: see `Slice.owned6`.
+    if any(len(each.addresses6) + len(each.pairs4) + len(each.pairs6) for each in (edited, part)):
+        # One endpoint's addresses can change what another owns, and what is answered for it.
         return edited
     new = np.searchsorted(edited.keys, np.sort(keys))
     return replace(edited, origin=Origin(ref(part), np.flatnonzero(~keep), new))
@@ -120,6 +133,35 @@ def _alike(part: Slice, replaced: Indices, put: Slice) -> bool:
         unlike_addresses(before, after, *pairs).any()
         for before, after in zip(listed_addresses(part), listed_addresses(put), strict=True)
     )
+
+
+def _check_pairs(topology: Topology, first: int, edited: Slice, put: Slice) -> None:
+    """Refuse an allowed pair whose MAC or address would be another endpoint's own."""
+    begin, end = _span(edited, put)
+    tenant, own_macs = edited.endpoints.tenant, (np.arange(len(edited)), edited.endpoints.mac)
+    for some, listed in (
+        (edited.pairs4, edited.addresses4),
+        (edited.pairs6, edited.addresses6),
+    ):
+        if not len(some):
+            continue
+        own_addresses = listed.endpoint, listed.ip
+        for what, own, values in (
+            ("MAC", own_macs, some.mac),
+            ("address", own_addresses, some.ip),
+        ):
+            whose = other_owners(tenant, own, (some.endpoint, values))
+            clash = (whose >= 0) & (some.endpoint >= begin) & (some.endpoint < end)
+            if clash.any():
+                at = int(np.flatnonzero(clash)[0])
+                name = _name(topology, first, edited, int(some.endpoint[at]))
+                other = _name(topology, first, edited, int(whose[at]))
+                raise Refused(f"{name}: the {what} of one of its allowed pairs is {other}'s own")
+        again = repeated_pairs(some)[0]
+        again = again[(some.endpoint[again] >= begin) & (some.endpoint[again] < end)]
+        if len(again):
+            name = _name(topology, first, edited, int(some.endpoint[again[0]]))
+            raise Refused(f"{name}: one of its allowed pairs stands twice")
 
 
 def _span(edited: Slice, put: Slice) -> tuple[int, int]:
@@ -199,15 +241,16 @@ def _columns(
     for row, endpoint in enumerate(endpoints):
         four += [(row, each) for each in endpoint.ip if isinstance(each, IPv4Interface)]
         six += [(row, each) for each in endpoint.ip if isinstance(each, IPv6Interface)]
-    flags: Flags = np.array([endpoint.spoofing == "allow" for endpoint in endpoints], np.bool_)
+    routers = {None: UNSAID, False: NO, True: YES}
     return Slice(
         len(topology.tenants),
         EndpointColumns(
-            np.array(owners, np.uint32),
-            np.array([int(each.mac.replace(":", ""), 16) for each in endpoints], np.uint64),
-            np.array([topology.vtep_index(each.host) for each in endpoints], np.uint32),
-            flags,
-            pa.array(names, pa.string()),
+            tenant=np.array(owners, np.uint32),
+            mac=np.array([_number(each.mac) for each in endpoints], np.uint64),
+            vtep=np.array([topology.vtep_index(each.host) for each in endpoints], np.uint32),
+            spoofing=np.array([each.spoofing == "allow" for each in endpoints], np.bool_),
+            router=np.array([routers[each.router] for each in endpoints], np.uint8),
+            name=pa.array(names, pa.string()),
         ),
         Addresses4(
             np.array([row for row, _ in four], np.uint32),
@@ -219,4 +262,13 @@ def _columns(
             np.frombuffer(b"".join(each.ip.packed for _, each in six), np.uint8).reshape(-1, 16),
             np.array([each.network.prefixlen for _, each in six], np.uint8),
         ),
+        *pairs_of(
+            (row, _number(pair.mac or endpoint.mac), pair.ip)
+            for row, endpoint in enumerate(endpoints)
+            for pair in endpoint.allowed_pairs
+        ),
     )
+
+
+def _number(mac: str) -> int:
+    return int(mac.replace(":", ""), 16)

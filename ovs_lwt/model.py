@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from ovs_lwt.values import (
+    Address,
     DatapathId,
     Interface,
     Mac,
@@ -90,6 +91,22 @@ class Vtep(_Part):
     )
 
 
+class AllowedPair(_Part):
+    """What else an endpoint's port may send from and be reached by. The same pair may stand at
+    several endpoints of a tenant: frames to its MAC reach each of them, and they themselves answer
+    for its address.
+    """
+
+    mac: Mac | None = Field(
+        None,
+        description="Unicast MAC address, no other endpoint's own: that of a virtual router"
+        ' (RFC 9568), "00:00:5e:00:01:01". Default: the endpoint\'s own.',
+    )
+    ip: Address = Field(
+        description="IPv4 or IPv6 address without prefix length, in no other endpoint's `ip`."
+    )
+
+
 class Endpoint(_Part):
     """A guest's port: on which host it is, and the addresses it may use."""
 
@@ -117,6 +134,19 @@ class Endpoint(_Part):
         description="deny: the port may send only from this MAC and these addresses, ARP and"
         " neighbour discovery included. allow: it may send from any.",
     )
+    router: Annotated[bool, BeforeValidator(flag)] | None = Field(
+        None,
+        description="True if the endpoint is an IPv6 router, false if it is none: so it is said"
+        " where neighbour discovery is answered for it (the R flag, RFC 4861, 4.4). Default:"
+        " false; with `spoofing: allow` nothing is known, and the endpoint answers for its IPv6"
+        " addresses itself.",
+    )
+    allowed_pairs: Annotated[tuple[AllowedPair, ...], BeforeValidator(one_is_a_list)] = Field(
+        (),
+        description="What else the port may send from and be reached by, for addresses that"
+        " move between endpoints:"
+        ' [{mac: "00:00:5e:00:01:01", ip: 10.0.0.100}, {ip: 10.0.0.101}].',
+    )
 
 
 class Tenant(_Part):
@@ -143,6 +173,12 @@ class Tenant(_Part):
             description="ARP and neighbour solicitations for known addresses: answer on the"
             " sender's own host, or flood to the tenant.",
         )
+    )
+    vlan_tagged: Annotated[Literal["drop", "carry"], word("vlan_tagged", "drop", "carry")] = Field(
+        "drop",
+        description="Frames with VLAN tags: drop, or carry them between the tenant's endpoints,"
+        " held to the port's MAC and otherwise as they are. A tag takes 4 bytes of what the"
+        " underlay's MTU leaves.",
     )
     encapsulation: Annotated[Literal["vxlan", "mpls"], word("encapsulation", "vxlan", "mpls")] = (
         Field(
@@ -193,6 +229,7 @@ class Overlay(_Part):
         None,
         min_length=1,
         description="CSV file with more endpoints, its path relative to this file. First line:"
-        " tenant,name,mac,ip,host (any order; optionally spoofing). Several addresses in one ip"
-        " cell are separated by spaces or semicolons.",
+        " tenant,name,mac,ip,host (any order; optionally spoofing, router, allowed_pairs). Several"
+        " addresses in one ip cell are separated by spaces or semicolons; so are allowed pairs,"
+        " written 10.0.0.100@00:00:5e:00:01:01, or 10.0.0.100 with the endpoint's own MAC.",
     )

@@ -104,6 +104,7 @@ def overlay_page() -> str:
     schema = model.Overlay.model_json_schema()
     places = {"Underlay": "underlay", "Vtep": "vteps.NAME", "Tenant": "tenants.NAME"}
     places["Endpoint"] = "tenants.NAME.endpoints.NAME"
+    places["AllowedPair"] = "tenants.NAME.endpoints.NAME.allowed_pairs[]"
     parts = [
         "# overlay.yaml",
         _GENERATED.format(source="ovs_lwt/model.py"),

@@ -11,11 +11,15 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ovs_lwt.columns import (
+    NO_ADDRESSES6,
+    NO_PAIRS4,
+    NO_PAIRS6,
     U8,
     U32,
     U64,
@@ -24,9 +28,15 @@ from ovs_lwt.columns import (
     EndpointColumns,
     Flags,
     Indices,
+    Pairs4,
+    Pairs6,
+    Relation,
     link_local,
+    of_endpoints,
     ordered4,
     ordered6,
+    ordered_pairs4,
+    ordered_pairs6,
     shifted,
     stacked,
 )
@@ -76,11 +86,18 @@ class Slice:
     endpoints: EndpointColumns
     addresses4: Addresses4
     addresses6: Addresses6
+    pairs4: Pairs4 = NO_PAIRS4
+    pairs6: Pairs6 = NO_PAIRS6
     origin: Origin | None = None
     _seen: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.endpoints)
+
+    @property
+    def relations(self) -> tuple[Relation, ...]:
+        """What belongs to its endpoints: addresses and allowed pairs, of either family."""
+        return self.addresses4, self.addresses6, self.pairs4, self.pairs6
 
     @cached_property
     def keys(self) -> U64:
@@ -138,10 +155,11 @@ EMPTY = Slice(
         np.empty(0, np.uint64),
         np.empty(0, np.uint32),
         np.empty(0, np.bool_),
+        np.empty(0, np.uint8),
         pa.array([], pa.string()),
     ),
     Addresses4(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint8)),
-    Addresses6(np.empty(0, np.uint32), np.empty((0, 16), np.uint8), np.empty(0, np.uint8)),
+    NO_ADDRESSES6,
 )
 """No tenant, and no endpoint."""
 
@@ -162,25 +180,24 @@ def joined(slices: Sequence[Slice]) -> Slice:
     """Return one slice of all of them, tenants in the same order."""
     if len(slices) <= 1:
         return slices[0] if slices else EMPTY
-    endpoints, four, six = [], [], []
+    endpoints = []
+    relations: list[list[Any]] = [[] for _ in EMPTY.relations]
     tenants = rows = 0
     for each in slices:
         endpoints.append(shifted(each.endpoints, "tenant", tenants))
-        four.append(shifted(each.addresses4, "endpoint", rows))
-        six.append(shifted(each.addresses6, "endpoint", rows))
+        for found, relation in zip(relations, each.relations, strict=True):
+            found.append(shifted(relation, "endpoint", rows))
         tenants, rows = tenants + each.tenants, rows + len(each)
-    return _sealed(Slice(tenants, stacked(endpoints), stacked(four), stacked(six)))
+    return _sealed(Slice(tenants, stacked(endpoints), *map(stacked, relations)))
 
 
 def below(upper: Slice, lower: Slice) -> Slice:
     """Return the rows of both, of the same tenants; no longer in order."""
-    endpoint = len(upper)
-    return Slice(
-        upper.tenants,
-        stacked([upper.endpoints, lower.endpoints]),
-        stacked([upper.addresses4, shifted(lower.addresses4, "endpoint", endpoint)]),
-        stacked([upper.addresses6, shifted(lower.addresses6, "endpoint", endpoint)]),
-    )
+    relations: list[Any] = [
+        stacked([one, shifted(other, "endpoint", len(upper))])
+        for one, other in zip(upper.relations, lower.relations, strict=True)
+    ]
+    return Slice(upper.tenants, stacked([upper.endpoints, lower.endpoints]), *relations)
 
 
 def picked(whole: Slice, rows: Indices, first: int, tenants: int) -> Slice:
@@ -206,6 +223,8 @@ def ordered(whole: Slice, rows: Indices | None = None) -> Slice:
             whole.endpoints.taken(order),
             ordered4(whole.addresses4, order, len(whole)),
             ordered6(whole.addresses6, order, len(whole)),
+            ordered_pairs4(whole.pairs4, order, len(whole)),
+            ordered_pairs6(whole.pairs6, order, len(whole)),
         )
     )
 
@@ -214,37 +233,9 @@ def _part(whole: Slice, starts: Indices, low: int, high: int) -> Slice:
     """The tenants low..high (excluded) of a slice; starts: first endpoint of every tenant."""
     first = int(starts[low])
     last = int(starts[high]) if high < whole.tenants else len(whole)
-    every, four, six = whole.endpoints, whole.addresses4, whole.addresses6
-    four_low, four_high = _range(four.endpoint, first, last)
-    six_low, six_high = _range(six.endpoint, first, last)
-    return _sealed(
-        Slice(
-            high - low,
-            EndpointColumns(
-                every.tenant[first:last] - np.uint32(low),
-                every.mac[first:last],
-                every.vtep[first:last],
-                every.spoofing[first:last],
-                every.name[first:last],
-            ),
-            Addresses4(
-                four.endpoint[four_low:four_high] - np.uint32(first),
-                four.ip[four_low:four_high],
-                four.prefix[four_low:four_high],
-            ),
-            Addresses6(
-                six.endpoint[six_low:six_high] - np.uint32(first),
-                six.ip[six_low:six_high],
-                six.prefix[six_low:six_high],
-            ),
-        )
-    )
-
-
-def _range(ascending: U32, first: int, last: int) -> tuple[int, int]:
-    # Of the column's own type, or the whole column is converted first.
-    low, high = np.searchsorted(ascending, np.array([first, last], np.uint32))
-    return int(low), int(high)
+    endpoints = shifted(whole.endpoints.span(first, last), "tenant", -low)
+    relations: list[Any] = [of_endpoints(each, first, last) for each in whole.relations]
+    return _sealed(Slice(high - low, endpoints, *relations))
 
 
 def _endpoint_order(tenant: U32, mac: U64) -> Indices:
@@ -279,7 +270,7 @@ def _seen_from(part: Slice, host: int) -> Seen | None:
 
 def _sealed(part: Slice) -> Slice:
     """The same slice, its arrays locked against writing."""
-    for columns in (part.endpoints, part.addresses4, part.addresses6):
+    for columns in (part.endpoints, *part.relations):
         for column in fields(columns):
             array = getattr(columns, column.name)
             if isinstance(array, np.ndarray):

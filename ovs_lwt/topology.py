@@ -9,7 +9,7 @@ topology, which shares with the old one all slices that it does not concern.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ovs_lwt.columns import (
+    NO_PAIRS4,
+    NO_PAIRS6,
     U8,
     U32,
     U64,
@@ -27,6 +29,8 @@ from ovs_lwt.columns import (
     EndpointColumns,
     Flags,
     Indices,
+    Pairs4,
+    Pairs6,
     stacked,
 )
 from ovs_lwt.mistakes import Refused, listing, suggestion
@@ -36,6 +40,10 @@ from ovs_lwt.slices import EMPTY, Slice, cut, joined, ordered
 from ovs_lwt.values import prefix_and_mask
 
 _Columns = TypeVar("_Columns", "VtepColumns", "TenantColumns")
+
+
+OF_NO_TENANT: Mapping[str, Any] = {"concerns": "no tenant"}
+"""What a column of hosts says that no tenant's rows follow from: see `changes.compare`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +61,11 @@ class VtepColumns:
     ipv4: U32
     ipv6: U8
     external: Flags
-    datapath_id: U64
+    datapath_id: U64 = field(metadata=OF_NO_TENANT)
     plane: tuple[Plane, ...]
     mac_prefix: U64
     mac_mask: U64
-    replicator: Flags
+    replicator: Flags = field(metadata=OF_NO_TENANT)
 
     @classmethod
     def build(cls, vteps: Mapping[str, Vtep]) -> VtepColumns:
@@ -118,7 +126,9 @@ class VtepColumns:
 
 @dataclass(frozen=True, eq=False)
 class TenantColumns:
-    """T tenants, ascending by VNI. `label` is the MPLS label, 0 where VXLAN carries the tenant."""
+    """T tenants, ascending by VNI. `label` is the MPLS label, 0 where VXLAN carries the tenant;
+    `carry_tagged` is True where frames with VLAN tags pass.
+    """
 
     name: tuple[str, ...]
     vni: U32
@@ -126,6 +136,7 @@ class TenantColumns:
     flood_unknown: Flags
     answer_neighbours: Flags
     label: U32
+    carry_tagged: Flags
 
     @classmethod
     def build(cls, tenants: Mapping[str, Tenant]) -> TenantColumns:
@@ -142,6 +153,7 @@ class TenantColumns:
                 [tenant.neighbours == "answer" for tenant in every], np.bool_
             ),
             label=np.array([tenant.effective_label for tenant in every], np.uint32),
+            carry_tagged=np.array([tenant.vlan_tagged == "carry" for tenant in every], np.bool_),
         )
 
     @cached_property
@@ -184,6 +196,8 @@ class Topology:
         endpoints: EndpointColumns,
         addresses4: Addresses4,
         addresses6: Addresses6,
+        pairs4: Pairs4 = NO_PAIRS4,
+        pairs6: Pairs6 = NO_PAIRS6,
     ) -> Topology:
         """Return the topology of valid columns that may stand in any order.
 
@@ -197,7 +211,7 @@ class Topology:
             tenant=_inverse(by_vni)[endpoints.tenant],
             vtep=_inverse(by_name)[endpoints.vtep],
         )
-        whole = Slice(len(tenants), sorted_endpoints, addresses4, addresses6)
+        whole = Slice(len(tenants), sorted_endpoints, addresses4, addresses6, pairs4, pairs6)
         return cls(underlay, vteps.taken(by_name), tenants.taken(by_vni), cut(ordered(whole)))
 
     def on_plane(self, plane: Plane) -> Topology:

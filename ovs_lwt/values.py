@@ -138,6 +138,25 @@ def _interface(value: Any) -> Any:
     return address
 
 
+def _address(value: Any) -> Any:
+    if isinstance(value, IPv4Address | IPv6Address):
+        value = str(value)
+    if not isinstance(value, str):
+        raise wrong(f"an address is text, like 10.0.0.100, not {kind_of(value)}")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        if "/" in value:
+            raise wrong(
+                f"address {shown(value)} carries a prefix length: a pair has a single address,"
+                " without '/'"
+            ) from None
+        raise wrong(f"address {shown(value)} is neither an IPv4 nor an IPv6 address") from None
+    if (reason := unusable(address)) is not None:
+        raise wrong(f"address {value} {reason}: an endpoint needs a unicast address")
+    return address
+
+
 def unusable(address: IPv4Address | IPv6Address) -> str | None:
     """Say why no machine can have `address` (``is multicast``, …), or return None."""
     if address.is_unspecified:
@@ -249,6 +268,7 @@ DatapathId = Annotated[
     str, StringConstraints(pattern=f"^{_DATAPATH_ID.pattern}$"), BeforeValidator(_datapath_id)
 ]
 VtepAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_vtep_address)]
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 Interface = Annotated[
     IPv4Interface | IPv6Interface, BeforeValidator(_interface), PlainSerializer(str)
 ]

@@ -38,6 +38,9 @@ MAC_PREFIXES = (
     ("fe:00:00:00:00:00/8", "FE:FF:FF:00:00:00/24"),
 )
 ADDRESSES4 = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.11/8", "192.0.2.1/32", "172.16.0.0/31")
+# What endpoints may have beside their own: several may have the same.
+PAIR_MACS = ("00:00:5e:00:01:01", "02:00:00:00:00:f0", None)
+PAIR_ADDRESSES = ("10.0.0.100", "10.0.0.101", "fd00::100", "fe80::100")
 ADDRESSES6 = ("fd00::1/64", "fd00::2/64", "fe80::1/10", "2001:db8::ffff:1/128", "fd00:0:0:1::/48")
 
 
@@ -94,9 +97,19 @@ def tenants(draw: st.DrawFn, hosts: dict[str, dict[str, Any]]) -> dict[str, dict
             tenant["unknown_unicast"] = draw(st.sampled_from(("flood", "drop")))
         if draw(st.booleans()):
             tenant["neighbours"] = draw(st.sampled_from(("answer", "flood")))
+        if draw(st.integers(0, 3)) == 0:
+            tenant["vlan_tagged"] = draw(st.sampled_from(("drop", "carry")))
         tenant["endpoints"] = draw(endpoints(reachable))
         result[name] = tenant
     return result
+
+
+@st.composite
+def allowed_pairs(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw the `allowed_pairs` of an endpoint."""
+    every = [(mac, ip) for mac in PAIR_MACS for ip in PAIR_ADDRESSES]
+    chosen = draw(_some(tuple(every), most=3))
+    return [{"mac": mac, "ip": ip} if mac else {"ip": ip} for mac, ip in chosen]
 
 
 @st.composite
@@ -114,6 +127,10 @@ def endpoints(draw: st.DrawFn, hosts: list[str]) -> dict[str, dict[str, Any]]:
             endpoint["ip"] = ips
         if draw(st.integers(0, 3)) == 0:
             endpoint["spoofing"] = draw(st.sampled_from(("deny", "allow")))
+        if draw(st.integers(0, 3)) == 0:
+            endpoint["router"] = draw(st.booleans())
+        if draw(st.integers(0, 3)) == 0:
+            endpoint["allowed_pairs"] = draw(allowed_pairs())
         result[name] = endpoint
     return result
 

@@ -43,6 +43,7 @@ def endpoints(tenant: Numbers, host: Numbers, place: Numbers) -> EndpointColumns
         (0x020000000000 + place).astype(np.uint64),
         host.astype(np.uint32),
         np.zeros(len(tenant), np.bool_),
+        np.zeros(len(tenant), np.uint8),
         pc.binary_join_element_wise("e", pa.array(place).cast(pa.string()), ""),
     )
 

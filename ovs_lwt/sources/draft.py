@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ovs_lwt.columns import NO, UNSAID, YES
 from ovs_lwt.mistakes import listing, suggestion
-from ovs_lwt.model import Endpoint, Overlay, Tenant, Vtep
+from ovs_lwt.model import AllowedPair, Endpoint, Overlay, Tenant, Vtep
 from ovs_lwt.names import is_name
+from ovs_lwt.pairs import pairs_of
 from ovs_lwt.sources.checks import Draft, Fields, Place
 from ovs_lwt.sources.report import Report, Spot
-from ovs_lwt.sources.rows import EndpointRows
+from ovs_lwt.sources.rows import EndpointRows, pair_text
 from ovs_lwt.sources.words import Location, located
 from ovs_lwt.values import Interface, shown
 
-_INTERFACE: TypeAdapter[IPv4Interface | IPv6Interface] = TypeAdapter(Interface)
+_ITEMS: Mapping[str, TypeAdapter[Any]] = {
+    "ip": TypeAdapter(Interface),
+    "allowed_pairs": TypeAdapter(AllowedPair),
+}
+"""The fields that are lists, of which what is right is kept."""
 
 
 def validated(raw: Any) -> tuple[Overlay | None, list[tuple[Location, str]]]:
@@ -66,12 +73,13 @@ def endpoints_of(
         step = ("tenants", tenant, "endpoints", name)
         if field == "name":
             return place(*step)
-        if field == "ip" and text:
-            listed = _mapping(_mapping(_mapping(raw, "tenants")[tenant], "endpoints"), name)["ip"]
+        if field in _ITEMS and text:
+            listed = _mapping(_mapping(_mapping(raw, "tenants")[tenant], "endpoints"), name)[field]
             items = listed if isinstance(listed, list) else []
-            # From the end: of an address that stands twice, the second is the one too many.
+            own = parts[row][1].get("mac") or ""
+            # From the end: of one that stands twice, the second is the one too many.
             for item in reversed(range(len(items))):
-                if _is_address(items[item], text):
+                if _as_text(field, items[item], own) == text:
                     return place(*step, field, item)
         return place(*step, field)
 
@@ -97,12 +105,19 @@ def _rows(
                 four.append((row, int(address), prefix))
             else:
                 six.append((row, address.packed, prefix))
-    macs = [fields.get("mac") for _, fields in parts]
+    macs = [number_of(fields.get("mac")) for _, fields in parts]
+    routers = {None: UNSAID, False: NO, True: YES}
+    pairs4, pairs6 = pairs_of(
+        (row, number_of(pair.mac) or macs[row], pair.ip)
+        for row, (_, fields) in enumerate(parts)
+        for pair in fields.get("allowed_pairs", ())
+    )
     return EndpointRows(
         tenant=np.array([tenant for tenant, _ in parts], np.int64),
         host=np.array([hosts.get(fields.get("host", ""), -1) for _, fields in parts], np.int64),
-        mac=np.array([int(mac.replace(":", ""), 16) if mac else 0 for mac in macs], np.uint64),
+        mac=np.array(macs, np.uint64),
         spoofing=np.array([fields.get("spoofing") == "allow" for _, fields in parts], np.bool_),
+        router=np.array([routers[fields.get("router")] for _, fields in parts], np.uint8),
         name=pa.array([name for _, name in at], pa.string()),
         named=np.array([is_name(name) for _, name in at], np.bool_),
         row4=np.array([row for row, _, _ in four], np.int64),
@@ -111,15 +126,29 @@ def _rows(
         row6=np.array([row for row, _, _ in six], np.int64),
         ip6=np.frombuffer(b"".join(packed for _, packed, _ in six), np.uint8).reshape(-1, 16),
         prefix6=np.array([prefix for _, _, prefix in six], np.uint8),
+        pairs4=pairs4,
+        pairs6=pairs6,
         find=find,
     )
 
 
-def _is_address(written: Any, text: str) -> bool:
+def number_of(mac: str | None) -> int:
+    """Return a MAC's number, 0 for none."""
+    return int(mac.replace(":", ""), 16) if mac else 0
+
+
+def _as_text(field: str, written: Any, mac: str) -> str:
+    """An item of a list as `EndpointRows.find` is asked for it; nothing if it is not valid.
+
+    mac: the endpoint's own
+    """
     try:
-        return str(_INTERFACE.validate_python(written).ip) == text
+        item = _ITEMS[field].validate_python(written)
     except ValidationError:
-        return False
+        return ""
+    if isinstance(item, AllowedPair):
+        return pair_text(number_of(item.mac or mac), item.ip)
+    return str(item.ip)
 
 
 def _mapping(raw: Any, key: str) -> dict[str, Any]:
@@ -153,15 +182,7 @@ def _salvaged(model: type[BaseModel], raw: Any) -> Fields:
         try:
             fields[name] = adapter.validate_python(raw[name])
         except ValidationError:
-            if name == "ip" and isinstance(raw[name], list):
-                good = [item for item in raw[name] if _readable(item)]
+            if name in _ITEMS and isinstance(raw[name], list):
+                good = [item for item in raw[name] if _as_text(name, item, "")]
                 fields[name] = adapter.validate_python(good)
     return fields
-
-
-def _readable(item: Any) -> bool:
-    try:
-        _INTERFACE.validate_python(item)
-    except ValidationError:
-        return False
-    return True

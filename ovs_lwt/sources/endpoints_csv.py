@@ -10,17 +10,18 @@ import codecs
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from ovs_lwt.columns import U8, Flags
+from ovs_lwt.columns import NO, NO_PAIRS4, NO_PAIRS6, U8, U64, UNSAID, YES, Flags, Pairs4, Pairs6
 from ovs_lwt.mistakes import listing, suggestion
+from ovs_lwt.model import AllowedPair
 from ovs_lwt.sources import text_columns
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import I64, EndpointRows
@@ -28,8 +29,8 @@ from ovs_lwt.sources.words import message_of
 from ovs_lwt.values import Interface, Mac, Name, shown
 
 REQUIRED = ("tenant", "name", "mac", "ip", "host")
-OPTIONAL = ("spoofing",)
-_CODED = frozenset({"tenant", "host", "spoofing"})
+OPTIONAL = ("spoofing", "router", "allowed_pairs")
+_CODED = frozenset({"tenant", "host", "spoofing", "router"})
 _BLOCK = 1 << 24
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -239,10 +240,17 @@ class _Reader:
         spoofing = np.zeros(self._size, np.bool_)
         if "spoofing" in self._columns:
             spoofing = self._coded("spoofing", {"": 0, "deny": 0, "allow": 1}, "value") == 1
+        router = np.full(self._size, UNSAID, np.uint8)
+        if "router" in self._columns:
+            values = {"": UNSAID, "false": NO, "true": YES}
+            router = np.maximum(self._coded("router", values, "value"), UNSAID).astype(np.uint8)
         row4, ip4, prefix4, row6, ip6, prefix6 = self._addresses()
+        pairs4, pairs6 = NO_PAIRS4, NO_PAIRS6
+        if "allowed_pairs" in self._columns:
+            pairs4, pairs6 = self._pairs(number)
         return EndpointRows(
-            tenant, host, number, spoofing, name, named,
-            row4, ip4, prefix4, row6, ip6, prefix6, self._spot,
+            tenant, host, number, spoofing, router, name, named,
+            row4, ip4, prefix4, row6, ip6, prefix6, pairs4, pairs6, self._spot,
         )  # fmt: skip
 
     def _spot(self, row: int, field: str, text: str = "") -> Spot:
@@ -298,18 +306,9 @@ class _Reader:
         return result
 
     def _addresses(self) -> tuple[I64, Any, Any, I64, Any, Any]:
-        tokens = self._columns["ip"]
-        row: I64 = np.arange(self._size)
-        content, offsets = text_columns.buffers(tokens)
-        text = content.tobytes()
-        if b" " in text or b";" in text or b"\t" in text or (np.diff(offsets) == 0).any():
-            lists = pc.ascii_split_whitespace(pc.replace_substring(tokens, ";", " "))
-            row = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
-            tokens = lists.flatten()
-            filled = np.diff(text_columns.buffers(tokens)[1]) > 0
-            row, tokens = row[filled], tokens.filter(pa.array(filled))
+        row, tokens = self._tokens("ip")
         six = np.zeros(len(tokens), np.bool_)
-        if b":" in text:
+        if b":" in text_columns.buffers(tokens)[0].tobytes():
             six = pc.match_substring(tokens, ":").to_numpy(zero_copy_only=False)
         four = ~six
         tokens4 = tokens.filter(pa.array(four)) if six.any() else tokens
@@ -322,3 +321,57 @@ class _Reader:
         ip6, prefix6, good6 = text_columns.interfaces6(tokens6)
         self._bad(good6, "ip", tokens6, _INTERFACE, row6)
         return row4, ip4, prefix4, row6[good6], ip6[good6], prefix6[good6]
+
+    def _pairs(self, own: U64) -> tuple[Pairs4, Pairs6]:
+        """own: the MAC of every row, which is a pair's where it names none."""
+        row, tokens = self._tokens("allowed_pairs")
+        mac = own[row]
+        addresses = tokens
+        good = np.ones(len(tokens), np.bool_)
+        named = pc.match_substring(tokens, "@").to_numpy(zero_copy_only=False)
+        if named.any():
+            parts = pc.split_pattern(tokens.filter(pa.array(named)), "@", max_splits=1)
+            mac[named], good[named] = text_columns.macs(pc.list_element(parts, 1))
+            places = np.cumsum(named) - 1
+            every = pa.concat_arrays([tokens, pc.list_element(parts, 0)])
+            addresses = every.take(
+                pa.array(np.where(named, places + len(tokens), np.arange(len(tokens))))
+            )
+        six = pc.match_substring(addresses, ":").to_numpy(zero_copy_only=False)
+        found = []
+        for version, some in ((4, ~six), (6, six)):
+            read = text_columns.interfaces4 if version == 4 else text_columns.interfaces6
+            length = "/32" if version == 4 else "/128"
+            whole = pc.binary_join_element_wise(addresses.filter(pa.array(some)), length, "")
+            ip, _, well = read(whole)
+            good[some] &= well
+            kept = good[some]
+            owner = row[some][kept].astype(np.uint32)
+            found.append((owner, mac[some][kept], ip[kept]))
+        self._bad(good, "allowed_pairs", tokens, _PAIR, row)
+        return Pairs4(*found[0]), Pairs6(*found[1])
+
+    def _tokens(self, column: str) -> tuple[I64, pa.StringArray]:
+        """The words of a column that may hold several in a cell, and the row of each."""
+        tokens = self._columns[column]
+        row: I64 = np.arange(self._size)
+        content, offsets = text_columns.buffers(tokens)
+        text = content.tobytes()
+        if b" " in text or b";" in text or b"\t" in text or (np.diff(offsets) == 0).any():
+            lists = pc.ascii_split_whitespace(pc.replace_substring(tokens, ";", " "))
+            row = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+            tokens = lists.flatten()
+            filled = np.diff(text_columns.buffers(tokens)[1]) > 0
+            row, tokens = row[filled], tokens.filter(pa.array(filled))
+        return row, tokens
+
+
+def _pair(text: Any) -> Any:
+    """A pair as the endpoints file writes it: ADDRESS, or ADDRESS@MAC."""
+    if not isinstance(text, str):
+        return text
+    address, at, mac = text.partition("@")
+    return {"ip": address, "mac": mac} if at else {"ip": address}
+
+
+_PAIR: TypeAdapter[AllowedPair] = TypeAdapter(Annotated[AllowedPair, BeforeValidator(_pair)])

@@ -16,6 +16,7 @@ from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
 from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
 from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
+from ovs_lwt.sources.pairs import check_pairs
 from ovs_lwt.sources.planes import check_planes
 from ovs_lwt.sources.replicators import check_replicators
 from ovs_lwt.sources.report import Report, Spot
@@ -30,7 +31,7 @@ CSV_LIMIT = 1 << 30
 _PIECE = 1 << 20
 
 _NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark", "label"})
-_FLAGS = frozenset({"external", "replicator"})
+_FLAGS = frozenset({"external", "replicator", "router"})
 
 
 @dataclass(slots=True)
@@ -141,6 +142,7 @@ class _Reading:
             more = self._endpoints(named, draft, place("endpoints_file"))
             rows = rows if more is None else joined(rows, more)
         check_rows(rows, draft, place, report)
+        check_pairs(rows, draft, report)
         check_planes(rows, draft, place, report)
         report.raise_if_any()
         if overlay is None:
@@ -205,8 +207,11 @@ def _topology(overlay: Overlay, rows: EndpointRows) -> Topology:
             mac=rows.mac,
             vtep=rows.host.astype("uint32"),
             spoofing=rows.spoofing,
+            router=rows.router,
             name=rows.name,
         ),
         Addresses4(rows.row4.astype("uint32"), rows.ip4, rows.prefix4),
         Addresses6(rows.row6.astype("uint32"), rows.ip6, rows.prefix6),
+        rows.pairs4,
+        rows.pairs6,
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ovs_lwt.columns import U8, U32, U64, Flags
+from ovs_lwt.columns import U8, U32, U64, Flags, Pairs4, Pairs6, shifted, stacked
 from ovs_lwt.sources.report import Spot
 
 I64 = NDArray[np.int64]
 
 Find = Callable[[int, str, str], Spot]
-"""Takes a row, a field (``name``, ``mac``, ``ip``, ``host``) and, for ``ip``, the address."""
+"""Takes a row, a field (``name``, ``mac``, ``ip``, ``host``, ``allowed_pairs``) and, for ``ip``,
+the address, for ``allowed_pairs`` the pair (`pair_text`).
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,14 +26,16 @@ class EndpointRows:
     """N endpoints.
 
     `tenant` and `host` are places in the source's own lists, -1 where unknown; `mac` is 0 where
-    it could not be read; `named` says which names are usable. Addresses refer to rows; `ip6` is
-    ``[A, 16]``. `find` gives the place of a row, and is asked for mistakes only.
+    it could not be read; `named` says which names are usable. Addresses refer to rows, and so do
+    allowed pairs, in any order; `ip6` is ``[A, 16]``. `find` gives the place of a row, and is asked
+    for mistakes only.
     """
 
     tenant: I64
     host: I64
     mac: U64
     spoofing: Flags
+    router: U8
     name: pa.StringArray
     named: Flags
     row4: I64
@@ -39,10 +44,22 @@ class EndpointRows:
     row6: I64
     ip6: U8
     prefix6: U8
+    pairs4: Pairs4
+    pairs6: Pairs6
     find: Find
 
     def __len__(self) -> int:
         return len(self.mac)
+
+
+def mac_text(mac: int) -> str:
+    """Return a 48-bit number as it is written."""
+    return mac.to_bytes(6, "big").hex(":")
+
+
+def pair_text(mac: int, address: IPv4Address | IPv6Address) -> str:
+    """Return an allowed pair as it is written in the endpoints file."""
+    return f"{address}@{mac_text(mac)}"
 
 
 def joined(first: EndpointRows, second: EndpointRows) -> EndpointRows:
@@ -63,6 +80,7 @@ def joined(first: EndpointRows, second: EndpointRows) -> EndpointRows:
         host=np.concatenate([first.host, second.host]),
         mac=np.concatenate([first.mac, second.mac]),
         spoofing=np.concatenate([first.spoofing, second.spoofing]),
+        router=np.concatenate([first.router, second.router]),
         name=pa.concat_arrays([first.name, second.name]),
         named=np.concatenate([first.named, second.named]),
         row4=np.concatenate([first.row4, second.row4 + shift]),
@@ -71,5 +89,7 @@ def joined(first: EndpointRows, second: EndpointRows) -> EndpointRows:
         row6=np.concatenate([first.row6, second.row6 + shift]),
         ip6=np.concatenate([first.ip6, second.ip6]),
         prefix6=np.concatenate([first.prefix6, second.prefix6]),
+        pairs4=stacked([first.pairs4, shifted(second.pairs4, "endpoint", shift)]),
+        pairs6=stacked([first.pairs6, shifted(second.pairs6, "endpoint", shift)]),
         find=find,
     )

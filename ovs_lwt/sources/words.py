@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ovs_lwt.mistakes import listing, suggestion
-from ovs_lwt.model import Endpoint, Overlay, Tenant, Underlay, Vtep
+from ovs_lwt.model import AllowedPair, Endpoint, Overlay, Tenant, Underlay, Vtep
 from ovs_lwt.names import is_name
 from ovs_lwt.values import kind_of, shown
 
 Location = tuple[int | str, ...]
+
+_LISTS: Mapping[int | str, str] = {
+    "ip": "[10.0.0.11/24, fd00::11/64]",
+    "allowed_pairs": '[{mac: "00:00:5e:00:01:01", ip: 10.0.0.100}]',
+}
 
 
 def located(error: ValidationError) -> list[tuple[Location, str]]:
@@ -46,7 +52,8 @@ def _explain(details: ErrorDetails) -> tuple[Location, str]:
         case "model_type" | "dict_type":
             return location, f"takes a mapping (KEY: VALUE lines), not {kind_of(value)}"
         case "tuple_type":
-            return location, f"takes a list, like [10.0.0.11/24, fd00::11/64], not {kind_of(value)}"
+            like = _LISTS.get(location[-1], "")
+            return location, f"takes a list, like {like}, not {kind_of(value)}"
         case "string_type":
             return location, f"takes text, not {kind_of(value)}"
         case "string_too_short":
@@ -67,5 +74,7 @@ def _model_at(location: Location) -> type[BaseModel]:
             return Tenant
         case ("tenants", _, "endpoints", _):
             return Endpoint
+        case ("tenants", _, "endpoints", _, "allowed_pairs", _):
+            return AllowedPair
         case _:
             return Overlay

@@ -20,6 +20,7 @@ from tests.strategies import (
     MARKS,
     TENANTS,
     VNIS,
+    allowed_pairs,
     lies_under,
     overlays,
     tenants,
@@ -169,7 +170,9 @@ def _edit_tenant(draw: st.DrawFn, every: dict[str, Any], name: str) -> None:
     tenant = every[name]
     vnis = {other["vni"] for other in every.values()}
     marks = {other.get("mark", other["vni"]) for other in every.values()}
-    match draw(st.sampled_from(("gone", "vni", "mark", "other's", "own", "unknown", "neighbours"))):
+    match draw(
+        st.sampled_from(("gone", "vni", "mark", "other's", "own", "unknown", "neighbours", "tags"))
+    ):
         case "gone":
             del every[name]
         case "vni":
@@ -188,6 +191,8 @@ def _edit_tenant(draw: st.DrawFn, every: dict[str, Any], name: str) -> None:
             tenant["unknown_unicast"] = draw(st.sampled_from(("flood", "drop")))
         case "neighbours":
             tenant["neighbours"] = draw(st.sampled_from(("answer", "flood")))
+        case "tags":
+            tenant["vlan_tagged"] = draw(st.sampled_from(("drop", "carry")))
 
 
 def _edit_endpoint(draw: st.DrawFn, overlay: Overlay, endpoints: dict[str, Any]) -> None:
@@ -196,7 +201,8 @@ def _edit_endpoint(draw: st.DrawFn, overlay: Overlay, endpoints: dict[str, Any])
     six = {host: ":" in vtep["address"] for host, vtep in overlay["vteps"].items()}
     macs = {other["mac"].lower() for other in endpoints.values()}
     taken = {a for other in endpoints if other != name for a in endpoints[other].get("ip", [])}
-    match draw(st.sampled_from(("gone", "moved", "mac", "ip", "no ip", "trusted", "renamed"))):
+    whats = ("gone", "moved", "mac", "ip", "no ip", "trusted", "renamed", "router", "pairs")
+    match draw(st.sampled_from(whats)):
         case "gone":
             del endpoints[name]
         case "moved":
@@ -212,6 +218,10 @@ def _edit_endpoint(draw: st.DrawFn, overlay: Overlay, endpoints: dict[str, Any])
             endpoint.pop("ip", None)
         case "trusted":
             endpoint["spoofing"] = draw(st.sampled_from(("deny", "allow")))
+        case "router":
+            endpoint["router"] = draw(st.booleans())
+        case "pairs":
+            endpoint["allowed_pairs"] = draw(allowed_pairs())
         case "renamed":
             free = [n for n in ENDPOINTS if n not in endpoints]
             if free:

@@ -17,7 +17,7 @@ from ovs_lwt.model import Endpoint
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
 from tests.property.hosts import FRESH, views
-from tests.strategies import overlays
+from tests.strategies import allowed_pairs, overlays
 from tests.support.transactions import unnumbered
 
 Overlay = dict[str, Any]
@@ -33,7 +33,7 @@ def edits(draw: st.DrawFn, overlay: Overlay) -> tuple[Overlay, dict[str, Any], l
         for endpoint in (
             draw(st.lists(st.sampled_from(sorted(endpoints)), unique=True)) if endpoints else ()
         ):
-            what = draw(st.sampled_from(["go", "move", "renew"]))
+            what = draw(st.sampled_from(["go", "move", "renew", "pairs", "router"]))
             if what == "go":
                 del endpoints[endpoint]
                 gone.append(f"{name}/{endpoint}")
@@ -41,6 +41,10 @@ def edits(draw: st.DrawFn, overlay: Overlay) -> tuple[Overlay, dict[str, Any], l
             row = endpoints[endpoint]
             if what == "move":
                 row["host"] = draw(st.sampled_from(sorted(after["vteps"])))
+            elif what == "pairs":
+                row["allowed_pairs"] = draw(allowed_pairs())
+            elif what == "router":
+                row["router"] = draw(st.booleans())
             else:
                 row["mac"] = f"02:ee:00:00:00:{draw(st.integers(1, 9)):02x}"
             put[f"{name}/{endpoint}"] = row
@@ -60,6 +64,8 @@ def same_columns(one: Topology, other: Topology) -> bool:
         and one.endpoints.mac.tobytes() == other.endpoints.mac.tobytes()
         and one.addresses4.ip.tobytes() == other.addresses4.ip.tobytes()
         and one.addresses6.ip.tobytes() == other.addresses6.ip.tobytes()
+        and one.whole.pairs4.ip.tobytes() == other.whole.pairs4.ip.tobytes()
+        and one.whole.pairs6.mac.tobytes() == other.whole.pairs6.mac.tobytes()
         and one.endpoints.name.to_pylist() == other.endpoints.name.to_pylist()
     )
 

@@ -56,9 +56,11 @@ def many_tenants() -> View:
     few = view()
     number = np.arange(MANY, dtype=np.uint32)
     flags, name = np.zeros(MANY, np.bool_), tuple(map(str, number.tolist()))
-    tenants = TenantColumns(name, number + 1, number + 1, flags, flags, np.zeros(MANY, np.uint32))
+    tenants = TenantColumns(name, number + 1, number + 1, flags, flags, 0 * number, flags)
     mac = np.full(MANY, 0x020000000001, np.uint64)
-    endpoints = EndpointColumns(number, mac, 0 * number, flags, pa.array(["a"] * MANY))
+    endpoints = EndpointColumns(
+        number, mac, 0 * number, flags, flags.astype(np.uint8), pa.array(["a"] * MANY)
+    )
     none = few.topology.addresses4.endpoint[:0]
     topology = Topology.from_columns(
         few.topology.underlay,

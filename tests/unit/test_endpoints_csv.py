@@ -37,6 +37,7 @@ tenants:
   red: {vni: 1020}
 endpoints_file: endpoints.csv
 """
+NONE: frozenset[Any] = frozenset()
 HEADER = "tenant,name,mac,ip,host\n"
 
 
@@ -76,23 +77,33 @@ def test_endpoints_of_both_files_stand_side_by_side() -> None:
     host1, host2 = (("host1", "192.0.2.11", False), ("host2", "192.0.2.12", False))
     assert rows_of_topology(topology) == {
         1010: (
-            ("blue", 1010, True, True),
+            ("blue", 1010, True, True, False),
             {
-                ("web1", 0x020000000001, host1, False, frozenset({"10.0.0.11/24", "fd00::11/64"})),
+                (
+                    "web1",
+                    0x020000000001,
+                    host1,
+                    False,
+                    None,
+                    frozenset({"10.0.0.11/24", "fd00::11/64"}),
+                    NONE,
+                ),
                 (
                     "web2",
                     0x02000000AA02,
                     host2,
                     False,
+                    None,
                     frozenset({"10.0.0.12/24", "fd00::12/64", "10.1.0.1/16"}),
+                    NONE,
                 ),
             },
         ),
         1020: (
-            ("red", 1020, True, True),
+            ("red", 1020, True, True, False),
             {
-                ("web1", 0x020000000001, host2, False, frozenset({"10.0.0.11/24"})),
-                ("db", 0x020000000000, host1, False, frozenset()),
+                ("web1", 0x020000000001, host2, False, None, frozenset({"10.0.0.11/24"}), NONE),
+                ("db", 0x020000000000, host1, False, None, NONE, NONE),
             },
         ),
     }
@@ -193,7 +204,8 @@ def test_one_slip_gives_one_message_with_its_line(row: str, told: str, others: i
             "tenant,name,mca,ip,host,ip\n",
             [
                 "endpoints.csv:1: unknown column 'mca' (did you mean 'mac'?);"
-                " known: tenant, name, mac, ip, host, spoofing",
+                " known: tenant, name, mac, ip, host, spoofing,"
+                " router, allowed_pairs",
                 "endpoints.csv:1: column 'ip' stands twice",
                 "endpoints.csv:1: column 'mac' is missing; the first line names the columns",
             ],
@@ -266,12 +278,19 @@ def test_an_endpoint_is_the_same_from_either_file(
                 continue
             ips = " ".join(endpoint.get("ip", ()))
             row = (tenant, name, endpoint["mac"], ips, endpoint["host"])
-            moved.append(",".join((*row, endpoint.get("spoofing", ""))))
+            pairs = " ".join(_written(pair) for pair in endpoint.get("allowed_pairs", ()))
+            router = str(endpoint.get("router", "")).lower()
+            moved.append(",".join((*row, endpoint.get("spoofing", ""), router, pairs)))
         rest["tenants"][tenant] = {**fields, "endpoints": stay}
-    header = "tenant,name,mac,ip,host,spoofing"
+    header = "tenant,name,mac,ip,host,spoofing,router,allowed_pairs"
     Path("endpoints.csv").write_text("\n".join([header, *moved]))
     Path("overlay.yaml").write_text(yaml.safe_dump(rest))
     assert columns(load(Path("overlay.yaml"))) == columns(from_dict(overlay))
+
+
+def _written(pair: dict[str, str]) -> str:
+    """An allowed pair, as a cell has it."""
+    return f"{pair['ip']}@{pair['mac']}" if "mac" in pair else pair["ip"]
 
 
 def agrees(adapter: TypeAdapter[Any], text: str) -> Any:

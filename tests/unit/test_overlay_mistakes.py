@@ -23,7 +23,8 @@ def test_the_overlay_that_the_mistakes_are_made_in_is_right() -> None:
             [
                 "overlay.yaml:13: tenants.red.vni: is required, but missing",
                 "overlay.yaml:14: tenants.red.vnii: unknown key (did you mean 'vni'?);"
-                " known here: vni, mark, unknown_unicast, neighbours, encapsulation, label, endpoints",
+                " known here: vni, mark, unknown_unicast, neighbours,"
+                " vlan_tagged, encapsulation, label, endpoints",
             ],
         ),
         (

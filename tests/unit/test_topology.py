@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import fields
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def rows_of_topology(topology: Topology) -> Rows:
     for index, name in enumerate(tenants.name):
         head = (name, int(tenants.mark[index]), bool(tenants.flood_unknown[index]))
         result[int(tenants.vni[index])] = (
-            (*head, bool(tenants.answer_neighbours[index])),
+            (*head, bool(tenants.answer_neighbours[index]), bool(tenants.carry_tagged[index])),
             set(),
         )
     ips: dict[int, set[str]] = {}
@@ -43,6 +43,11 @@ def rows_of_topology(topology: Topology) -> Rows:
     for at in range(len(six)):
         text = f"{IPv6Address(six.ip[at].tobytes())}/{six.prefix[at]}"
         ips.setdefault(int(six.endpoint[at]), set()).add(text)
+    pairs: dict[int, set[tuple[int, str]]] = {}
+    for relation in (topology.whole.pairs4, topology.whole.pairs6):
+        for owner, mac, ip in zip(relation.endpoint, relation.mac, relation.ip, strict=True):
+            octets = ip.tobytes() if isinstance(ip, np.ndarray) else int(ip)
+            pairs.setdefault(int(owner), set()).add((int(mac), str(ip_address(octets))))
     for at in range(len(endpoints)):
         vni = int(tenants.vni[endpoints.tenant[at]])
         vtep = int(endpoints.vtep[at])
@@ -55,7 +60,9 @@ def rows_of_topology(topology: Topology) -> Rows:
                 int(endpoints.mac[at]),
                 host,
                 bool(endpoints.spoofing[at]),
+                (None, False, True)[int(endpoints.router[at])],
                 frozenset(ips.get(at, ())),
+                frozenset(pairs.get(at, ())),
             )
         )
     return result
@@ -73,10 +80,16 @@ def rows_of_overlay(overlay: dict[str, Any]) -> Rows:
             host = (given_["host"], vtep["address"], vtep.get("external", False), *plan)
             ips = frozenset(str(ip_interface(text)) for text in given_.get("ip", ()))
             mac = int(given_["mac"].replace(":", ""), 16)
-            endpoints.add((endpoint, mac, host, given_.get("spoofing") == "allow", ips))
+            pairs = frozenset(
+                (int(pair.get("mac", given_["mac"]).replace(":", ""), 16), pair["ip"])
+                for pair in given_.get("allowed_pairs", ())
+            )
+            trusted, router = given_.get("spoofing") == "allow", given_.get("router")
+            endpoints.add((endpoint, mac, host, trusted, router, ips, pairs))
         flood = tenant.get("unknown_unicast", "flood") == "flood"
         answer = tenant.get("neighbours", "answer") == "answer"
-        head = (name, tenant.get("mark", tenant["vni"]), flood, answer)
+        tags = tenant.get("vlan_tagged") == "carry"
+        head = (name, tenant.get("mark", tenant["vni"]), flood, answer, tags)
         result[tenant["vni"]] = (head, endpoints)
     return result
 
@@ -89,6 +102,8 @@ def columns(topology: Topology) -> list[Any]:
         topology.endpoints,
         topology.addresses4,
         topology.addresses6,
+        topology.whole.pairs4,
+        topology.whole.pairs6,
     ):
         for field in fields(part):
             value = getattr(part, field.name)
@@ -247,12 +262,14 @@ def test_endpoints_follow_their_tenant_however_many_there_are(tenants: int) -> N
             np.ones(tenants, np.bool_),
             np.ones(tenants, np.bool_),
             np.zeros(tenants, np.uint32),
+            np.zeros(tenants, np.bool_),
         ),
         EndpointColumns(
             np.array([0, tenants - 1, 0], np.uint32),
             np.array([9, 5, 3], np.uint64),
             np.zeros(3, np.uint32),
             np.zeros(3, np.bool_),
+            np.zeros(3, np.uint8),
             pa.array(["x", "y", "z"]),
         ),
         Addresses4(
