@@ -273,6 +273,44 @@ def tables(
 
 
 @app.command()
+def check(
+    overlay: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The overlay file. Default: the overlay of the agent that runs here.",
+            metavar="[OVERLAY]",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The host that this machine is. Default: its name.")
+    ] = None,
+    plane: PlaneOption = None,
+    ovsdb: Ovsdb = DEFAULT_OVSDB,
+    bridge: Bridge = DEFAULT_BRIDGE,
+    control: Annotated[
+        Path | None, typer.Option(help=f"The agent's control socket. Default: {FOLDER}/HOST.ctl")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+) -> None:
+    """Look whether packets can pass on this host: a line for each question, and the mend.
+
+    It changes nothing. The exit status is 0 if nothing fails, else 1; warnings do not count.
+    """
+    from ovs_lwt.ops import check as checking
+    from ovs_lwt.ops import expecting
+
+    if overlay is None:
+        every = expecting.of_agent(_control(host, control), host)
+    else:
+        topology = on_plane(OverlayFile(overlay), plane.value if plane else None).read()
+        every = [expecting.of_overlay(topology, host, ovsdb, bridge)]
+    found = {expected.host: checking.check(expected) for expected in every}
+    checking.show(found, sys.stdout, as_json=json_)
+    raise typer.Exit(checking.status_of(found))
+
+
+@app.command()
 def reload(
     host: Annotated[
         str | None, typer.Option(help="The host whose controller shall read its overlay again.")

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 _DATABASE: Final = "Open_vSwitch"
 _COLUMNS: Final = {
-    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
+    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg", "ovs_version"],
     "Bridge": [
         "name",
         "datapath_type",

@@ -32,6 +32,11 @@ _CONTROLLER: Final = {
 _PROTOCOLS: Final = frozenset({"OpenFlow14", "OpenFlow15"})
 
 
+def is_ours(row: Row) -> bool:
+    """Say whether a Controller row is the one that we made or took over."""
+    return bool(row.external_ids.get(_OWNER_KEY) == _CONTROLLER_ROW)
+
+
 def kernel_datapath() -> bool:
     """Say whether this machine has the kernel datapath, loading its module if it can."""
     if Path("/sys/module", _MODULE).exists():
@@ -152,7 +157,7 @@ def _write_controller(
     database: Database, transaction: Transaction, bridge: Row, target: str | None
 ) -> None:
     rows = list(getattr(bridge, "controller", None) or ())
-    ours = [row for row in rows if row.external_ids.get(_OWNER_KEY) == _CONTROLLER_ROW]
+    ours = [row for row in rows if is_ours(row)]
     keep = next((row for row in rows if row.target == target), None) or next(iter(ours), None)
     if target is None:
         keep = None

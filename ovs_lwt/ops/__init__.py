@@ -1,0 +1,1 @@
+"""Looking in, never writing: what is there, held against what should be."""

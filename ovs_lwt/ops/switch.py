@@ -1,0 +1,223 @@
+"""The switch of a host of plane ovs, as its OVSDB describes it: what is not as `ovs-lwt run` makes
+it, and what others have put there.
+
+What flows in: an OVSDB, read. What flows out: findings, and the bridges of the userspace datapath,
+which the judgement of the underlay needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovs_lwt.findings import Finding, fail, ok, warn
+from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.underlay.expected import Expected
+from ovs_lwt.vswitch.database import Database, Row
+from ovs_lwt.vswitch.prepare import datapath_type_of, is_ours
+
+_TESTED = (3, 1)  # Open vSwitch, Debian 12's
+_OFCTL_SECONDS = 10.0
+_VERSION = "ovs-vswitchd has not said its version"
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchFacts:
+    """What an OVSDB holds about a host.
+
+    userspace: bridges of the userspace datapath -> the devices that are their ports; None if the
+    host's bridge has the kernel's
+    """
+
+    findings: tuple[Finding, ...]
+    userspace: Mapping[str, frozenset[str]] | None
+
+
+@contextmanager
+def opened(remote: str, seconds: float) -> Iterator[Database]:
+    """The database at `remote`, as a copy. Raises Refused if it does not answer in time."""
+    database = Database(remote, seconds)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def namespace(remote: str) -> str | None:
+    """The network namespace that the switch behind `remote` is in: a path, None for our own.
+
+    Raises Refused if it is on another machine, or does not run.
+    """
+    if not remote.startswith("unix:"):
+        raise Refused(f"the switch behind {remote} is not on this machine: run this there")
+    pidfile = Path(remote.removeprefix("unix:")).parent / "ovs-vswitchd.pid"
+    try:
+        theirs = Path("/proc", pidfile.read_text().strip(), "ns/net")
+        there = theirs.readlink()
+    except OSError as error:
+        raise Refused(
+            f"ovs-vswitchd does not run, says {pidfile} ({error.strerror}): start it"
+            " (systemctl start openvswitch-switch)"
+        ) from error
+    return None if there == Path("/proc/self/ns/net").readlink() else str(theirs)
+
+
+def read(database: Database, expected: Expected) -> SwitchFacts:
+    """Judge what the database says of the host's bridge."""
+    bridge = database.named("Bridge", expected.bridge)
+    if bridge is None:
+        missing = fail(
+            "bridge",
+            f"there is no bridge {expected.bridge}",
+            f"start the agent (ovs-lwt run OVERLAY --host {expected.host})",
+        )
+        return SwitchFacts((_version(database), missing), None)
+    userspace = _userspace(database) if datapath_type_of(bridge) == "netdev" else None
+    found = (
+        _version(database),
+        *_bridge(bridge, expected),
+        *_tunnel(database, bridge, expected),
+        *_controllers(bridge),
+        *_meters(expected),
+    )
+    return SwitchFacts(found, userspace)
+
+
+def _version(database: Database) -> Finding:
+    root = database.root()
+    text = next(iter(root.ovs_version), "") if root is not None else ""
+    words = text.split(".")
+    if len(words) < 2 or not all(word.isdecimal() for word in words[:2]):
+        return warn("open vswitch", _VERSION, "see whether it runs (systemctl status ovs-vswitchd)")
+    if (int(words[0]), int(words[1])) < _TESTED:
+        tested = ".".join(map(str, _TESTED))
+        return warn("open vswitch", f"version {text}", f"{tested} is the oldest that was tested")
+    return ok("open vswitch", f"version {text}")
+
+
+def _userspace(database: Database) -> dict[str, frozenset[str]]:
+    return {
+        bridge.name: frozenset(
+            interface.name
+            for port in bridge.ports
+            for interface in port.interfaces
+            if interface.type in ("", "system", "dpdk")
+        )
+        for bridge in database.rows("Bridge")
+        if datapath_type_of(bridge) == "netdev"
+    }
+
+
+def _bridge(bridge: Row, expected: Expected) -> Iterator[Finding]:
+    if bridge.fail_mode != ["secure"]:
+        yield fail(
+            "bridge",
+            f"{bridge.name} has fail_mode={next(iter(bridge.fail_mode), 'standalone')}: when its"
+            " controller is away for long it becomes an ordinary switch, and tenants meet",
+            f"ovs-vsctl set-fail-mode {bridge.name} secure (a running agent does it)",
+        )
+    else:
+        kind = "userspace" if datapath_type_of(bridge) == "netdev" else "kernel"
+        yield ok("bridge", f"{bridge.name}, {kind} datapath, fail_mode secure")
+
+
+def _tunnel(database: Database, bridge: Row, expected: Expected) -> Iterator[Finding]:
+    subject = "tunnel port"
+    there = [row for port in bridge.ports for row in port.interfaces if row.name == expected.tunnel]
+    if not there:
+        yield fail(
+            subject,
+            f"{bridge.name} has no port {expected.tunnel}",
+            f"start the agent (ovs-lwt run OVERLAY --host {expected.host}), which makes it",
+        )
+        return
+    tunnel = there[0]
+    if error := next(iter(tunnel.error), None):
+        yield fail(subject, f"{tunnel.name} does not work: {error}", "see what has its UDP port")
+    elif next(iter(tunnel.ofport), 0) <= 0:
+        yield fail(
+            subject,
+            f"{tunnel.name} has no number: ovs-vswitchd has not made it",
+            "see whether ovs-vswitchd runs, and its log",
+        )
+    else:
+        options = dict(tunnel.options)
+        wrong = [
+            f"{key}={options.get(key, 'nothing')}, not {value}"
+            for key, value in _options(expected).items()
+            if options.get(key) != value
+        ]
+        if wrong:
+            yield fail(
+                subject,
+                f"{tunnel.name} has {', '.join(wrong)}",
+                f"ovs-lwt reload --host {expected.host} (a running agent does it)",
+            )
+        else:
+            yield ok(subject, f"{tunnel.name}, UDP port {expected.udp_port}")
+
+
+def _options(expected: Expected) -> dict[str, str]:
+    return {
+        "key": "flow",
+        "remote_ip": "flow",
+        "local_ip": expected.vtep,
+        "dst_port": str(expected.udp_port),
+    }
+
+
+def _controllers(bridge: Row) -> Iterator[Finding]:
+    subject = "controllers"
+    rows = list(bridge.controller)
+    others = sorted(row.target for row in rows if not is_ours(row))
+    if others:
+        yield warn(
+            subject,
+            f"{listing(others)} controls {bridge.name} as well, and can change its flows",
+            "take it off if nobody wants it (ovs-vsctl --if-exists remove bridge"
+            f" {bridge.name} controller ROW)",
+        )
+    elif rows:
+        yield ok(subject, "the agent alone")
+    else:
+        yield warn(subject, f"{bridge.name} has no controller", "start the agent (ovs-lwt run)")
+
+
+def _meters(expected: Expected) -> Iterator[Finding]:
+    """Meters of others: ovs-ofctl knows them, OVSDB does not."""
+    subject = "meters"
+    if not expected.where.startswith("unix:"):
+        return
+    management = Path(expected.where.removeprefix("unix:")).parent / f"{expected.bridge}.mgmt"
+    try:
+        done = subprocess.run(
+            ["ovs-ofctl", "-O", "OpenFlow14", "dump-meters", f"unix:{management}"],
+            capture_output=True,
+            text=True,
+            timeout=_OFCTL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield warn(
+            subject, f"ovs-ofctl cannot ask {expected.bridge}: {error}", "install or free it"
+        )
+        return
+    if done.returncode:
+        yield warn(
+            subject,
+            f"{expected.bridge} does not answer: {done.stderr.strip()}",
+            "see whether ovs-vswitchd runs, and its log",
+        )
+        return
+    meters = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("meter=")]
+    if meters:
+        yield warn(
+            subject,
+            f"{listing(meters)} on {expected.bridge}: none of them is ovs-lwt's",
+            "see who uses them (ovs-ofctl -O OpenFlow14 dump-meters)",
+        )
+    else:
+        yield ok(subject, "none of others")
