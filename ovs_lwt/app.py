@@ -171,6 +171,10 @@ class OvsLwt(framework.App):
     @FW.handles("EventOFPBundleCtrlMsg", "main")
     @FW.handles("EventOFPErrorMsg", "main")
     @FW.handles("EventOFPPacketIn", "main")
+    @FW.handles("EventOFPFlowMonitorReply", "main")
+    @FW.handles("EventOFPRequestForward", "main")
+    @FW.handles("EventOFPPortDescStatsReply", "main")
+    @FW.handles("EventOFPPortStatus", "main")
     def _message(self, event: Any) -> None:
         if connection := self._connections.get(id(event.msg.datapath)):
             self._inbox.put(Received(connection, bytes(event.msg.buf)))

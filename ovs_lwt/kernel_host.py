@@ -25,7 +25,7 @@ from ovs_lwt.backends.netlink.setup import Forwarding, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
-from ovs_lwt.backends.outcome import Synced
+from ovs_lwt.backends.outcome import Repairs, Synced
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
@@ -83,6 +83,7 @@ class KernelHost:
         self.guests: dict[str, str] = {}
         self.last: Synced[Counts] | None = None
         self.refused: session.KernelRefused | None = None
+        self.repairs = Repairs()
         self._netns = netns
         self._clock = clock
         with spoken_by_kernel(f"speak to the kernel for {name}"):
@@ -276,6 +277,7 @@ class KernelHost:
         match event:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
+                self.repairs.note(event.repaired)
                 give_back(event.counts.changes + event.counts.unchanged)
             case session.KernelRefused(reasons, more, retry_in):
                 again = self.refused is not None and self.refused.reasons == reasons
@@ -320,6 +322,7 @@ class KernelHost:
             "ports": self.guests,
             "errors": self.errors,
             "marking": dict(self._marks.marking()),
+            "repaired": self.repairs.count,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,

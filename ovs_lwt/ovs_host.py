@@ -8,7 +8,7 @@ from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, sess
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
-from ovs_lwt.backends.outcome import Synced
+from ovs_lwt.backends.outcome import Repairs, Synced
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.ovs_marks import PortMarks
@@ -42,6 +42,7 @@ class OvsHost:
         self.wide_floods: dict[str, int] = {}
         self.last: Synced[Counts] | None = None
         self.refused: session.SwitchRefused | None = None
+        self.repairs = Repairs()
         self._options = options
         self._view: View | None = None
         self._found: tuple[LocalPort, ...] = ()
@@ -191,11 +192,16 @@ class OvsHost:
         match event:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
+                self.repairs.note(event.repaired)
                 give_back(event.counts.changes + event.counts.unchanged)
             case session.ForeignRemoved(lines):
                 what = "flows or groups that are not ours"
                 self._voice.say(logging.WARNING, f"removed {len(lines)} {what}:")
                 self._voice.list(logging.WARNING, lines)
+            case session.PortsMended(lines):
+                self.repairs.note(len(lines))
+                for line in lines:
+                    self._voice.say(logging.WARNING, f"repaired: {line}")
             case session.SwitchRefused(reasons, retry_in):
                 self.refused = event
                 self._voice.say(logging.ERROR, "the switch refused, and keeps what it had:")
@@ -238,6 +244,7 @@ class OvsHost:
             "errors": self.errors,
             "marking": self._marks.marking(),
             "wide_floods": self.wide_floods,
+            "repaired": self.repairs.count,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,

@@ -53,8 +53,12 @@ class Voice:
         found nothing is no news, but now all that is installed is counted.
         """
         nothing_new = now.audit and not now.counts.changes
-        level = logging.DEBUG if nothing_new else logging.INFO
-        self.say(level, f"in sync after {now.seconds:.3f} s: {now.counts}")
+        if now.repaired:
+            what = f"repaired {now.repaired} entries that somebody else had changed"
+            self.say(logging.WARNING, f"{what}, after {now.seconds:.3f} s: {now.counts}")
+        else:
+            level = logging.DEBUG if nothing_new else logging.INFO
+            self.say(level, f"in sync after {now.seconds:.3f} s: {now.counts}")
         if not nothing_new or before is None:
             return now
         return replace(before, counts=replace(before.counts, unchanged=now.counts.unchanged))

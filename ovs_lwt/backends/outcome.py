@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -35,8 +36,33 @@ C = TypeVar("C", bound=Counts)
 
 @dataclass(frozen=True, slots=True)
 class Synced(Generic[C]):
-    """What is installed is what is desired. seconds: since the change, or since reading began."""
+    """What is installed is what is desired.
+
+    seconds: since the change, or since reading began; audit: nothing of ours had changed, but what
+    is installed was compared
+    """
 
     counts: C
     seconds: float
     audit: bool
+
+    @property
+    def repaired(self) -> int:
+        """How many entries others had changed; 0 where the overlay or the machine did."""
+        return self.counts.changes if self.audit else 0
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What others have changed and we have put right, since the agent started.
+
+    count: entries, rows and settings; last: when, in seconds since 1970
+    """
+
+    count: int = 0
+    last: float | None = None
+
+    def note(self, count: int) -> None:
+        """So many more, now."""
+        if count:
+            self.count, self.last = self.count + count, time.time()

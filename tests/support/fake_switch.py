@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 VERSION = 5
 ERROR, FLOW_MOD, GROUP_MOD, MULTIPART_REQUEST, MULTIPART_REPLY = 1, 14, 15, 18, 19
 BARRIER_REQUEST, BARRIER_REPLY, BUNDLE_CONTROL, BUNDLE_ADD = 20, 21, 33, 34
+PORT_MOD, SET_ASYNC, REQUEST_FORWARD = 16, 28, 32
 OPEN, COMMIT, DISCARD = 0, 4, 6
-FLOW_STATS, GROUP_DESC = 1, 7
+FLOW_STATS, GROUP_DESC, PORT_DESC, FLOW_MONITOR = 1, 7, 13, 16
+ADDED, REMOVED, PAUSED = 1, 2, 5  # of a flow update
 ATOMIC_ORDERED = 3
 MORE = 1
 
@@ -35,6 +37,7 @@ _FLOW_MOD = struct.Struct("!QQBBHHHIIIHH")  # 7.3.4.1, after the header
 _FLOW_ENTRY = struct.Struct("!HBxIIHHHHH2xQQQ")  # 7.3.5.2, before the match
 _GROUP_MOD = struct.Struct("!HBxI")  # 7.3.4.2, after the header
 _BUNDLE = struct.Struct("!I2xH")  # 7.3.9.6, after the header
+_UPDATE = struct.Struct("!HHBBHHH4xQ")  # 7.3.5.15, before the match
 _COOKIE = struct.Struct("!QQ")  # 7.3.5.2: cookie and its mask, in a request for flows
 
 FlowKey = tuple[int, int, bytes]
@@ -95,7 +98,8 @@ class FakeSwitch:
     Faults: drop_after_bytes, drop_after_bundled: hang up then; refuse: number of a bundled message
     (from 0) -> error when it is added; flow_limit, group_limit: what its tables hold; silent: never
     answer
-    seen: every message since the connection began; committed: bundles committed ever
+    seen: every message since the connection began, without the requests to be told of changes,
+    which are in watches; committed: bundles committed ever
     """
 
     state: State = field(default_factory=State)
@@ -107,6 +111,7 @@ class FakeSwitch:
     group_limit: int = 1 << 30
     silent: bool = False
     seen: list[Message] = field(default_factory=list)
+    watches: list[Message] = field(default_factory=list)
     committed: int = 0
     _pending: bytes = b""
     _taken: int = 0
@@ -125,6 +130,7 @@ class FakeSwitch:
     def reconnect(self) -> None:
         """A new connection: bundles that were not committed are gone, faults of the line mended."""
         self.seen, self._pending, self._taken, self._added, self._bundles = [], b"", 0, 0, {}
+        self.watches = []
         self.drop_after_bytes = self.drop_after_bundled = None
 
     def take(self, data: bytes) -> bytes:
@@ -144,6 +150,9 @@ class FakeSwitch:
             if len(self._pending) < length:
                 return
             message, self._pending = _message(self._pending[:length]), self._pending[length:]
+            if _watches(message):
+                self.watches.append(message)
+                continue
             self.seen.append(message)
             if message.kind == BUNDLE_ADD and self._added == self.drop_after_bundled:
                 raise ConnectionDropped
@@ -264,6 +273,46 @@ class FakeSwitch:
         if key not in state.flows and len(state.flows) >= self.flow_limit:
             raise _Refusal(TABLE_FULL, message)
         state.flows[key] = flow
+
+    # What others do meanwhile, and what the switch says of it to whoever watches
+
+    def meddle(self, key: FlowKey, flow: Flow | None) -> bytes:
+        """Somebody else writes a flow, or deletes it (None)."""
+        before = self.state.flows.get(key)
+        if flow is None:
+            del self.state.flows[key]
+        else:
+            self.state.flows[key] = flow
+        about = flow or before
+        assert about is not None, "there was a flow to delete"
+        match, event = key[2], ADDED if flow else REMOVED
+        length = _UPDATE.size + len(match) + len(about.rest)
+        head = _UPDATE.pack(length, event, key[0], 0, *about.timeouts, key[1], about.cookie)
+        return self._told(head + match + about.rest)
+
+    def meddle_with_group(self, group: int, body: tuple[int, bytes] | None) -> bytes:
+        """Somebody else writes a group, or deletes it (None)."""
+        if body is None:
+            del self.state.groups[group]
+        else:
+            self.state.groups[group] = body
+        inner = _reply(GROUP_MOD, 0, _GROUP_MOD.pack(0 if body else 2, 0, group))
+        return _reply(REQUEST_FORWARD, 0, inner)
+
+    def pause(self) -> bytes:
+        """Too much has changed for the switch to tell."""
+        return self._told(struct.pack("!HHI", 8, PAUSED, 0))
+
+    def _told(self, update: bytes) -> bytes:
+        watched = {int.from_bytes(each.body[:2], "big") for each in self.watches}
+        assert FLOW_MONITOR in watched, "nobody has asked to be told"
+        return _reply(MULTIPART_REPLY, 0, struct.pack("!HH4x", FLOW_MONITOR, 0) + update)
+
+
+def _watches(message: Message) -> bool:
+    kind = int.from_bytes(message.body[:2], "big")
+    listed = message.kind == MULTIPART_REQUEST and kind in (FLOW_MONITOR, PORT_DESC)
+    return listed or message.kind == SET_ASYNC
 
 
 def error(about: Message, what: tuple[int, int]) -> bytes:

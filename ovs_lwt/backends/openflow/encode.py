@@ -75,6 +75,7 @@ _FIELDS: dict[str, str] = {
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }
+_MONITOR = 1  # our one flow monitor's number, on our own connection
 _ORDER = {name: place for place, name in enumerate(_FIELDS.values())}
 
 
@@ -171,6 +172,51 @@ def flow_stats_request(xid: int, portion: int = 0, portions: int = 1) -> bytes:
 def group_desc_request(xid: int) -> bytes:
     """Ask for every group."""
     return encoded(_protocol().ofproto_parser.OFPGroupDescStatsRequest(_protocol(), 0), xid)
+
+
+def flow_monitor_request(xid: int) -> bytes:
+    """Ask to be told of every change of a flow from now on, whoever makes it; of this connection's
+    own in short (OpenFlow 1.4.1, 7.3.5.15).
+    """
+    parser, ofproto = _protocol().ofproto_parser, _protocol().ofproto
+    flags = (
+        ofproto.OFPFMF_ADD
+        | ofproto.OFPFMF_REMOVED
+        | ofproto.OFPFMF_MODIFY
+        | ofproto.OFPFMF_INSTRUCTIONS
+    )
+    request = parser.OFPFlowMonitorRequest(
+        _protocol(),
+        0,
+        _MONITOR,
+        ofproto.OFPP_ANY,
+        ofproto.OFPG_ANY,
+        flags,
+        ofproto.OFPTT_ALL,
+        ofproto.OFPFMC_ADD,
+        parser.OFPMatch(),
+    )
+    return encoded(request, xid)
+
+
+def forwarded_groups(xid: int) -> bytes:
+    """Ask to be told when another controller writes groups (7.3.10); all else stays as it is."""
+    parser, ofproto = _protocol().ofproto_parser, _protocol().ofproto
+    groups = parser.OFPAsyncConfigPropReasons(
+        ofproto.OFPACPT_REQUESTFORWARD_MASTER, 0, 1 << ofproto.OFPRFR_GROUP_MOD
+    )
+    return encoded(parser.OFPSetAsync(_protocol(), [groups]), xid)
+
+
+def port_desc_request(xid: int) -> bytes:
+    """Ask for every port, its state and its configuration."""
+    return encoded(_protocol().ofproto_parser.OFPPortDescStatsRequest(_protocol(), 0), xid)
+
+
+def port_mod(port: int, hw_addr: str, mask: int, xid: int) -> bytes:
+    """Take these bits of configuration (OFPPC_…) off a port."""
+    message = _protocol().ofproto_parser.OFPPortMod(_protocol(), port, hw_addr, 0, mask, [])
+    return encoded(message, xid)
 
 
 def barrier_request(xid: int) -> bytes:

@@ -43,7 +43,7 @@ class Part:
 
     def flows(self) -> list[FlowBlock]:
         """Stamp them: one block for each entry that has rows."""
-        return [_stamp(found) for found in merged(self.rows())]
+        return [stamped(found) for found in merged(self.rows())]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +115,8 @@ def group_buckets(view: View, scopes: Iterable[Scope]) -> Iterator[Buckets]:
     yield from floods.remote_floods(view, view.flood_lists.owners)
 
 
-def _stamp(found: Rows) -> FlowBlock:
+def stamped(found: Rows) -> FlowBlock:
+    """Stamp the rows of one entry."""
     template = pipeline().flows[found.entry]
     columns = {**found.columns, "cookie": template.cookies(found.columns)}
     named = Rows(found.entry, found.count, columns)

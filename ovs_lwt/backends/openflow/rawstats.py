@@ -2,7 +2,8 @@
 
 Both frameworks parse every entry of a list into Python objects. Here the replies to our own
 requests are left as they came, in the place that the frameworks have for that; the replies to other
-apps' requests are parsed as ever.
+apps' requests are parsed as ever. Updates of flow monitors bear no request's number: nobody's are
+parsed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ovs_lwt.backends.openflow import framework
+from ovs_lwt.backends.openflow import framework, wire
+
+_FLOW_MONITOR = 16  # ofp_multipart_type
 
 _expected: dict[object, frozenset[int]] = {}
 
@@ -41,7 +44,9 @@ def _unless_ours(parse: Callable[..., Any], head: int) -> Callable[..., Any]:
         datapath: Any, version: int, msg_type: int, msg_len: int, xid: int, buf: bytes
     ) -> Any:
         # A copy: this runs in the framework's receiving threads, `expect` in the agent's.
-        ours = any(xid in xids for xids in tuple(_expected.values()))
+        ours = wire.multipart_type(buf) == _FLOW_MONITOR or any(
+            xid in xids for xids in tuple(_expected.values())
+        )
         # `msg_len` is where it stops; the message keeps all of `buf`.
         return parse(datapath, version, msg_type, head if ours else msg_len, xid, buf)
 

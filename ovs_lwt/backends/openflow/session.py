@@ -10,8 +10,12 @@ flows out: bytes to send (`outbox`) and events to tell about (`events`).
                                                   (bundle discarded)
     committing  the commit's answer               in-sync, or loading if the view has changed
                                                   meanwhile; refused
-    in-sync     a changed view, the next audit    loading; reading
+    in-sync     a changed view, the next audit,   loading; reading
+                what others change (drift)
     refused     a changed view, the retry time    reading
+
+What others change is told by the switch as it happens: see `ovs_lwt.backends.openflow.drift`. It is
+put right once they have been silent for SETTLE seconds, and REPAIR_GAP seconds after the last time.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
+from ovs_lwt.backends.openflow.drift import Drift
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
+from ovs_lwt.backends.openflow.portconfig import PortConfigs
+from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Counts, Transaction
 from ovs_lwt.backends.outcome import AUDIT, AUDIT_SHARE, RETRY_FIRST, RETRY_LAST, Synced
 from ovs_lwt.mistakes import Refused
@@ -32,8 +39,9 @@ LOG = logging.getLogger(__name__)
 
 # ofp_type, OpenFlow 1.4, 7.1.1.
 _ERROR, _MULTIPART_REPLY, _BARRIER_REPLY, _BUNDLE_CONTROL = 1, 19, 21, 33
+_PORT_STATUS, _REQUEST_FORWARD = 12, 32
 # ofp_multipart_type.
-_FLOW, _GROUP_DESC = 1, 7
+_FLOW, _GROUP_DESC, _PORT_DESC, _FLOW_MONITOR = 1, 7, 13, 16
 
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
@@ -43,6 +51,12 @@ PORTION = 1 << 16
 
 PIECE = 1 << 19
 """Bytes, about, that are made ready to be sent at a time."""
+
+SETTLE = 0.2
+"""Seconds without another change by somebody else until what they did is put right."""
+
+REPAIR_GAP = 1.0
+"""Seconds from one repair to the next: whoever fights with us shall not have all our time."""
 
 _XID_FIRST, _XID_END = 0x40000000, 0x7FFFFFFF
 
@@ -73,12 +87,22 @@ class SwitchRefused:
     retry_in: float
 
 
-Event = Synced[Counts] | ForeignRemoved | SwitchRefused
+@dataclass(frozen=True, slots=True)
+class PortsMended:
+    """Ports were set to what keeps them from working, and are not any more."""
+
+    lines: tuple[str, ...]
+
+
+Event = Synced[Counts] | ForeignRemoved | SwitchRefused | PortsMended
 
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """What the switch has listed so far, and which portions of its flows it has not."""
+    """What the switch has listed so far, and which portions of its flows it has not.
+
+    portions: 0 where groups alone are read
+    """
 
     flows_xid: int
     groups_xid: int
@@ -123,6 +147,11 @@ class Session:
     _next_audit: float = float("inf")
     _retry: float = RETRY_FIRST
     _audit: bool = False
+    _drift: Drift = field(default_factory=Drift)
+    _repair_at: float = float("inf")
+    _repaired: float = float("-inf")
+    _counted: bool = True
+    _ports: PortConfigs = field(default_factory=PortConfigs)
     _next_xid: int = _XID_FIRST
 
     @property
@@ -151,9 +180,14 @@ class Session:
             self._target = view
 
     def connected(self, now: float) -> None:
-        """The switch is there: ask it what it holds, once there is a view to compare with."""
+        """The switch is there: ask it what it holds, once there is a view to compare with, and
+        before that to tell what others change.
+        """
         self._forget()
         self.state = State.READING
+        self.outbox.append(encode.flow_monitor_request(self._xid()))
+        self.outbox.append(encode.forwarded_groups(self._xid()))
+        self.outbox.append(encode.port_desc_request(self._xid()))
         if self._desired is not None:
             self._read(now)
 
@@ -167,6 +201,9 @@ class Session:
         if not self._complete:
             # The switch has been asked nothing yet that it could answer.
             self._deadline = now + PATIENCE
+        if self.state is State.IN_SYNC and now >= self._repair_at:
+            self._repair(now)
+            return
         if now < self._deadline:
             return
         if self.state in (State.IN_SYNC, State.REFUSED):
@@ -192,6 +229,18 @@ class Session:
         _, kind, _, xid = wire.HEADER.unpack_from(message)
         if kind == _ERROR:
             self._error(message, xid, now)
+        elif kind == _MULTIPART_REPLY and wire.multipart_type(message) == _FLOW_MONITOR:
+            self._drift.take(message[wire.MULTIPART_BODY :])
+            self._drifted(now)
+        elif kind == _REQUEST_FORWARD:
+            self._drift.groups = True
+            self._drifted(now)
+        elif kind == _MULTIPART_REPLY and wire.multipart_type(message) == _PORT_DESC:
+            self._ports.listed(message[wire.MULTIPART_BODY :])
+            self._mend_ports()
+        elif kind == _PORT_STATUS:
+            self._ports.changed(message)
+            self._mend_ports()
         elif kind == _MULTIPART_REPLY and self.state is State.READING and self._reading is not None:
             self._listed(self._reading, message, xid, now)
         elif kind == _BARRIER_REPLY and self.state is State.LOADING and xid == self._waits_for:
@@ -199,13 +248,47 @@ class Session:
         elif kind == _BUNDLE_CONTROL and self.state is State.COMMITTING and xid == self._waits_for:
             self._committed(now)
 
-    def _read(self, now: float) -> None:
+    # What others change
+
+    def _drifted(self, now: float) -> None:
+        if self._drift:
+            self._repair_at = max(now + SETTLE, self._repaired + REPAIR_GAP)
+
+    def _repair(self, now: float) -> None:
+        """Put right what others have changed: flow by flow where that is known, else all."""
+        drift, self._drift = self._drift, Drift()
+        self._repaired, self._repair_at = now, float("inf")
+        self._audit = True
+        installed = self.installed
+        assert installed is not None, "in sync means that a view is installed"
+        transaction = drift.repair(installed, keep_foreign=self.keep_foreign)
+        if transaction is None or drift.groups:
+            # Groups take their flows along, and are few: they are listed, and flows with them
+            # where these cannot be told one by one.
+            self._drift.there, self._drift.gone = drift.there, drift.gone
+            self._read(now, groups_alone=transaction is not None)
+            return
+        self._began, self._counted = now, False
+        self._plan(installed, lambda: transaction, now)
+
+    def _mend_ports(self) -> None:
+        view = self.installed or self._target
+        if view is None:
+            return
+        mended = list(self._ports.mends(view, self._xid()))
+        self.outbox += [message for message, _ in mended]
+        if mended:
+            self.events.append(PortsMended(tuple(line for _, line in mended)))
+
+    def _read(self, now: float, *, groups_alone: bool = False) -> None:
         self.state, self._began = State.READING, now
         assert self._desired is not None, "reading begins when there is a view"
-        reading = _Reading(self._xid(), self._xid(), _portions(self._desired))
+        portions = 0 if groups_alone else _portions(self._desired)
+        reading = _Reading(self._xid(), self._xid(), portions)
         self._reading = reading
         self.outbox.append(encode.group_desc_request(reading.groups_xid))
-        self._read_portion(reading)
+        if portions:
+            self._read_portion(reading)
         self._deadline = now + PATIENCE
 
     def _read_portion(self, reading: _Reading) -> None:
@@ -213,7 +296,7 @@ class Session:
         self.outbox.append(request)
 
     def _listed(self, reading: _Reading, message: bytes, xid: int, now: float) -> None:
-        kind, flags = int.from_bytes(message[8:10], "big"), int.from_bytes(message[10:12], "big")
+        kind, flags = wire.multipart_type(message), int.from_bytes(message[10:12], "big")
         body = message[wire.MULTIPART_BODY :]
         if kind == _FLOW and xid == reading.flows_xid:
             reading.flows.append(body)
@@ -235,12 +318,18 @@ class Session:
             self._compare(reading, now)
 
     def _compare(self, reading: _Reading, now: float) -> None:
-        view, self._reading = self._desired, None
-        # From here on, and not from the last change: what changes all the time is audited too.
-        self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
+        # Groups alone are no reason to take over a view whose flows are not compared.
+        view, self._reading = self._desired if reading.portions else self.installed, None
         assert view is not None, "reading begins when there is a view"
+        if reading.portions:
+            # From here on, and not from the last change: what changes all the time is audited too.
+            self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
 
         def transaction() -> Transaction:
+            if not reading.portions:
+                self.group_count = len(reading.groups)
+                groups = Program((), program.full(view).groups)
+                return Transaction([], reading.groups, groups, keep_foreign=self.keep_foreign)
             flows = wire.flow_stats_blocks(reading.flows)
             self.flow_count, self.group_count = sum(map(len, flows)), len(reading.groups)
             desired = program.full(view)
@@ -315,8 +404,12 @@ class Session:
 
     def _agree(self, done: Transaction, now: float) -> None:
         self.state, self.installed, self._retry = State.IN_SYNC, self._target, RETRY_FIRST
-        flows, groups = done.growth
-        self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
+        if self._counted:
+            flows, groups = done.growth
+            self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
+        self._counted = True
+        self._drifted(now)
+        self._mend_ports()
         self.events.append(Synced(done.counts, now - self._began, self._audit))
         self._transaction, self._complete, self._audit = None, True, False
         self._deadline = self._next_audit
@@ -348,14 +441,15 @@ class Session:
         self.events.append(SwitchRefused(reasons, self._retry))
         self._deadline = now + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)
-        self._transaction, self._complete = None, True
+        self._transaction, self._complete, self._counted = None, True, True
 
     def _forget(self) -> None:
         self.outbox.clear()
         self.close = False
         self._reading, self._transaction, self._errors = None, None, []
-        self._complete = True
+        self._complete, self._counted = True, True
         self.installed, self._audit = None, False
+        self._drift, self._repair_at, self._ports = Drift(), float("inf"), PortConfigs()
         self._deadline = float("inf")
 
     def _xid(self, span: int = 1) -> int:

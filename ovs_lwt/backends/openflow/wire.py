@@ -48,10 +48,15 @@ GROUP_DESC_BODY = 2
 GROUP_HEAD = 6
 
 
+def multipart_type(message: bytes) -> int:
+    """What a whole OFPT_MULTIPART_REPLY is a list of (ofp_multipart_type)."""
+    return int.from_bytes(message[8:10], "big")
+
+
 def flow_mod_block(rows: Bytes) -> Block:
     """Rows of bundled flow mods of one template, as a block to compare."""
     end = (
-        ADD_MATCH + _padded(int.from_bytes(rows[0, ADD_MATCH + 2 : ADD_MATCH + 4].tobytes(), "big"))
+        ADD_MATCH + padded(int.from_bytes(rows[0, ADD_MATCH + 2 : ADD_MATCH + 4].tobytes(), "big"))
         if len(rows)
         else 0
     )
@@ -81,7 +86,7 @@ def flow_stats_blocks(bodies: Iterable[bytes]) -> list[Block]:
 
 
 def _flow_stats_block(rows: Bytes, match_length: int) -> Block:
-    end = STATS_MATCH + _padded(match_length)
+    end = STATS_MATCH + padded(match_length)
     return Block(
         rows,
         (STATS_TABLE, STATS_PRIORITY, slice(STATS_MATCH, end)),
@@ -120,5 +125,6 @@ def group_desc_entries(body: bytes) -> dict[int, bytes]:
     return groups
 
 
-def _padded(length: int) -> int:
+def padded(length: int) -> int:
+    """The length of a match with its padding: a multiple of 8."""
     return -(-length // 8) * 8
