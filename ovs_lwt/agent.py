@@ -15,10 +15,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import cycle
 
+from ovs_lwt import status
 from ovs_lwt.changes import hosts_touched
+from ovs_lwt.checker import Checker, Found
 from ovs_lwt.control import ControlSocket, Request
 from ovs_lwt.memory import share_allocator
 from ovs_lwt.mistakes import OverlayInvalid, Refused
@@ -95,6 +97,7 @@ class Agent:
     hosts: (name, where): where its OVSDB listens, or its network namespace; "": here
     receive: waits up to that many seconds for the next item, None if there is none
     make: makes a host of its plane, its name and where it is
+    checker: has the hosts checked every minute; None: nobody does
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Agent:
         receive: Callable[[float], Item | None],
         clock: Clock = time.monotonic,
         make: HostOn = host_on,
+        checker: Checker | None = None,
     ) -> None:
         share_allocator()
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
@@ -120,6 +124,9 @@ class Agent:
         self._busy: set[str] = set()
         self._waiting: list[Request] = []
         self._polled = clock()
+        self._began = time.time()
+        self._checker = checker
+        self._checked: dict[str, status.Checked] = {}
         self._running = True
         self.control: ControlSocket | None = None
         for name, where in hosts:
@@ -150,6 +157,8 @@ class Agent:
                 LOG.exception("unexpected; going on")
         if self.control is not None:
             self.control.close()
+        if self._checker is not None:
+            self._checker.close()
         for host in self._hosts.values():
             host.close()
 
@@ -210,6 +219,8 @@ class Agent:
             self._catch_up(switched)
         if self.control is not None:
             self.control.run()
+        if self._checker is not None:
+            self._check(self._checker, now)
         if self._options.watch and self._source.version() != self._version:
             self.reload()
         for name, host in self._hosts.items():
@@ -219,6 +230,21 @@ class Agent:
                 host.tick(now)
                 if name not in self._turns:
                     self._proceed(host, now)
+
+    def _check(self, checker: Checker, now: float) -> None:
+        """Take what a check in the background has found; begin the next one if it is time."""
+        if (found := checker.poll(now)) is not None:
+            self._tell(found)
+        checker.listen(now)
+        if now >= checker.due and not checker.running:
+            topology = self._topology
+            checker.start([host.expected(topology) for host in self._hosts.values()], now)
+
+    def _tell(self, found: Found) -> None:
+        for name, findings in found.items():
+            if (host := self._hosts.get(name)) is not None:
+                host.tell_findings(findings)
+                self._checked[name] = status.Checked(findings, time.time())
 
     # What a host does
 
@@ -291,6 +317,8 @@ class Agent:
             self._behind.setdefault(name, self._topology)
         self._topology, self._grounds = topology, grounds
         if shaken:
+            if self._checker is not None:
+                self._checker.hurry(self._clock())
             self._by_datapath = self._datapaths()
         if anew:
             self._doubted |= concerned
@@ -337,12 +365,18 @@ class Agent:
         """What the control socket understands."""
         return {
             "status": self._serve_status,
+            "expects": self._serve_expects,
             "reload": self._serve_reload,
             "exit": self._serve_exit,
         }
 
     def _serve_status(self, request: Request) -> None:
-        request.reply(json.dumps(self.status(), indent=2))
+        request.reply(self.status())
+
+    def _serve_expects(self, request: Request) -> None:
+        """What `ovs-lwt check` is to look for here."""
+        every = [host.expected(self._topology) for host in self._hosts.values()]
+        request.reply(json.dumps([asdict(expected) for expected in every]))
 
     def _serve_reload(self, request: Request) -> None:
         problems = self.reload(anew=True)
@@ -369,6 +403,10 @@ class Agent:
             else:
                 request.reply("\n".join(lines))
 
-    def status(self) -> dict[str, object]:
-        """What `ovs-appctl -t … status` prints."""
-        return {"hosts": {host.name: host.status() for host in self._hosts.values()}}
+    def status(self) -> str:
+        """What `ovs-appctl -t … status` prints: see docs/status.md."""
+        hosts = {
+            name: status.of_host(host.status(), host.findings(), self._checked.get(name))
+            for name, host in self._hosts.items()
+        }
+        return status.whole(hosts, {}, self._began)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ovs_lwt.agent import Agent, Closed, Item, Opened, Received, Reload
 from ovs_lwt.backends.openflow import framework
+from ovs_lwt.checker import Checker
 from ovs_lwt.control import FOLDER, ControlSocket
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
@@ -118,7 +119,7 @@ class OvsLwt(framework.App):
         # First of all: where another controller runs, it shall not lose its switch.
         control = ControlSocket(Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl"))
         try:
-            self._agent = Agent(source, hosts, options, self._receive)
+            self._agent = Agent(source, hosts, options, self._receive, checker=Checker())
         except BaseException:
             control.close()
             raise

@@ -329,9 +329,34 @@ def status(
     control: Annotated[
         Path | None, typer.Option(help=f"Control socket. Default: {FOLDER}/HOST.ctl")
     ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until all are in sync and have been checked.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait at most.", metavar="SECONDS")
+    ] = 60,
 ) -> None:
-    """Print what the running controller says of its switches, as JSON."""
-    print(ask(_control(host, control), "status"))
+    """Print how the agent's hosts are: in sync, degraded, or not there yet, and why.
+
+    The exit status is 0 if all of them are in sync, 3 if not, 4 if no agent answers or it may not
+    be asked.
+    """
+    from ovs_lwt.ops import show_status
+
+    def ask_once() -> dict[str, Any]:
+        return show_status.status(_control(host, control), host)
+
+    said, outcome, refused = show_status.waited(ask_once, timeout if wait else 0, checked=wait)
+    if said is None:
+        Console(stderr=True).print(
+            f"ovs-lwt: {refused}", highlight=False, soft_wrap=True, markup=False
+        )
+    elif json_:
+        print(json.dumps(said, indent=2))
+    else:
+        show_status.show(said, sys.stdout)
+    raise typer.Exit(outcome)
 
 
 def _control(host: str | None, control: Path | None) -> Path:

@@ -26,17 +26,19 @@ from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.outcome import Repairs, Synced
+from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
 from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
+from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.veth.marks import MarkKeeper
 from ovs_lwt.veth.netlink import spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import LocalPort
+from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_TUNNEL_PORT, LocalPort
 
 _TUNNEL: Final = 0  # the shared device's number, in every view of a kernel plane
 _CLAIM: Final = f"{OURS} "  # and TENANT/NAME
@@ -312,6 +314,20 @@ class KernelHost:
     def refusals(self) -> tuple[str, ...]:
         """What the kernel refused."""
         return self.refused.reasons if self.refused else ()
+
+    def expected(self, topology: Topology) -> Expected:
+        """What the overlay expects of this machine, for a check."""
+        return Expected.of(
+            topology, self.name, self._netns or "", DEFAULT_BRIDGE, DEFAULT_TUNNEL_PORT
+        )
+
+    def findings(self) -> Sequence[Finding]:
+        """What it has found wrong itself."""
+        return ()
+
+    def tell_findings(self, findings: Sequence[Finding]) -> None:
+        """Log what a check has found, as far as it is news."""
+        self._voice.findings(findings)
 
     def status(self) -> dict[str, object]:
         """The host's part of `ovs-appctl -t … status`."""

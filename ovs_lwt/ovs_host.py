@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, session
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
 from ovs_lwt.backends.outcome import Repairs, Synced
+from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.ports import resolve
 from ovs_lwt.topology import Topology
+from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import LocalPort, SwitchPlan
+from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort, SwitchPlan
 from ovs_lwt.vswitch.watched import WatchedSwitch
 
 _PACKET_IN = 10  # ofp_type
@@ -232,6 +235,20 @@ class OvsHost:
     def busy(self) -> bool:
         """Whether its switch is about to agree, or to refuse."""
         return self.session.state in (State.READING, State.LOADING, State.COMMITTING)
+
+    def expected(self, topology: Topology) -> Expected:
+        """What the overlay expects of this machine, for a check."""
+        return Expected.of(
+            topology, self.name, self.switch.remote, self._options.bridge, DEFAULT_TUNNEL_PORT
+        )
+
+    def findings(self) -> Sequence[Finding]:
+        """What it has found wrong itself."""
+        return ()
+
+    def tell_findings(self, findings: Sequence[Finding]) -> None:
+        """Log what a check has found, as far as it is news."""
+        self._voice.findings(findings)
 
     def status(self) -> dict[str, object]:
         """The host's part of `ovs-appctl -t … status`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, runtime_checkable
 
+from ovs_lwt.findings import Finding
 from ovs_lwt.topology import Topology
+from ovs_lwt.underlay.expected import Expected
 
 STATE: Final = Path("/var/lib/ovs-lwt")
 """Where a host keeps what must outlive its agent."""
@@ -76,12 +78,21 @@ class Plane(Protocol):
     def refusals(self) -> tuple[str, ...]:
         """What was refused, and why; empty if nothing was."""
 
+    def expected(self, topology: Topology) -> Expected:
+        """What the overlay expects of this machine, for a check."""
+
+    def findings(self) -> Sequence[Finding]:
+        """What it has found wrong itself; see `ovs_lwt.status` for what follows."""
+
+    def tell_findings(self, findings: Sequence[Finding]) -> None:
+        """Log what a check has found, as far as it is news."""
+
     def status(self) -> dict[str, object]:
         """The host's part of `ovs-appctl -t … status`.
 
         All planes say: plane, state ("in-sync" when there is nothing left to do), ports (port name
         -> endpoint), errors (port name -> what is wrong with its claim), marking (port name -> who
-        sets the tenant's mark), refused, last, seconds.
+        sets the tenant's mark), repaired, refused, last, seconds, synced (seconds since then).
         """
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovs_lwt import stopping
 from ovs_lwt.agent import Agent, Item, Reload
+from ovs_lwt.checker import Checker
 from ovs_lwt.control import ControlSocket
 from ovs_lwt.plane import Options
 from ovs_lwt.sources import Source
@@ -48,7 +49,7 @@ def serve(
             # First of all: where another agent runs, it shall not lose its devices.
             listening = ControlSocket(control)
             starting.callback(listening.close)
-            agent = Agent(source, hosts, options, receive)
+            agent = Agent(source, hosts, options, receive, checker=Checker())
             agent.listen(listening)
             starting.pop_all()
         before = signal.signal(signal.SIGHUP, lambda *_: hangups.append(Reload()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ovs_lwt.backends.outcome import C, Synced
+from ovs_lwt.findings import Finding, Level
 
 _LOG: Final = logging.getLogger("ovs_lwt")
 _SHOWN: Final = 10  # lines of a report that may be long
@@ -20,6 +21,7 @@ class Voice:
     name: str
     _told: dict[str, str] = field(default_factory=dict)
     _wide: dict[str, str] = field(default_factory=dict)
+    _found: frozenset[str] = frozenset()
 
     def say(self, level: int, text: str) -> None:
         """Say one thing."""
@@ -47,6 +49,17 @@ class Voice:
             self.say(logging.WARNING, f"{len(news)} tenants have wide floods:")
             self.list(logging.WARNING, news)
         self._wide = dict(wide)
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Say what a check has found wrong, as far as it is news, and what is right again."""
+        now = {each.sentence: each for each in findings if each.level is not Level.OK}
+        for sentence, each in now.items():
+            if sentence not in self._found:
+                failing = each.level is Level.FAIL
+                self.say(logging.ERROR if failing else logging.WARNING, sentence)
+        for sentence in sorted(self._found - now.keys()):
+            self.say(logging.INFO, f"is right again: {sentence}")
+        self._found = frozenset(now)
 
     def synced(self, now: Synced[C], before: Synced[C] | None) -> Synced[C]:
         """Say that all is as it should be. Returns what is to be remembered of it: an audit that

@@ -82,7 +82,7 @@ class Controller:
     def _in_sync(self) -> bool:
         # Not there yet, or there and not listening yet.
         with suppress(Refused):
-            return bool(self._control.exists() and self.status()["state"] == "in-sync")
+            return bool(self._control.exists() and self.status()["sync"] == "in-sync")
         return False
 
     def settle(self) -> None:

@@ -85,11 +85,13 @@ def running(host: HostPlan) -> int | None:
 class HostStatus:
     """What a controller says of one host.
 
-    `installed` counts by kind: flows and groups, or entries of the kernel's tables. `endpoints`
-    are those it found; `marking` is port name -> who sets the tenant's mark.
+    `state` is "degraded" where packets may not pass although all is installed; `sync` is about what
+    is installed alone. `installed` counts by kind: flows and groups, or entries of the kernel's
+    tables. `endpoints` are those it found; `marking` is port name -> who sets the tenant's mark.
     """
 
     state: str
+    sync: str
     installed: Mapping[str, int]
     endpoints: frozenset[str]
     marking: Mapping[str, str]
@@ -121,6 +123,7 @@ def status(host: HostPlan) -> HostStatus | None:
         return None
     return HostStatus(
         state=str(about.get("state", "")),
+        sync=str(about.get("sync", "")),
         installed={kind: int(about[kind] or 0) for kind in _INSTALLED if kind in about},
         endpoints=frozenset(_texts(about.get("ports"))),
         marking={str(port): str(who) for port, who in (about.get("marking") or {}).items()},
@@ -146,7 +149,7 @@ def wait_in_sync(
         last = status(host)
         if last is not None:
             missing = set(endpoints) - last.endpoints
-            if last.state == "in-sync" and not missing:
+            if last.sync == "in-sync" and not missing:
                 return last
         if time.monotonic() > until:
             said = "says nothing yet" if last is None else f"says '{last.state}'"

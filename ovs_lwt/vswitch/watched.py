@@ -9,7 +9,12 @@ from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
 
 
 class WatchedSwitch(Protocol):
-    """A switch that is prepared and then watched; `ovs_lwt.vswitch.switch.LocalSwitch` is one."""
+    """A switch that is prepared and then watched; `ovs_lwt.vswitch.switch.LocalSwitch` is one.
+
+    remote: where its OVSDB listens
+    """
+
+    remote: str
 
     def prepare(self, plan: SwitchPlan) -> None:
         """Make the switch what the plan says. Raises Refused."""

@@ -86,8 +86,10 @@ class Controller:
         return found
 
     def state(self, host: str = "host1") -> str:
-        """The state of a host's switch."""
-        return str(self.status(host).get("state", ""))
+        """Whether the host's switch holds what it should. (Whether packets can pass is a story of
+        its own: many a test has no underlay.)
+        """
+        return str(self.status(host).get("sync", ""))
 
     def in_sync(self, *endpoints: str, host: str = "host1", within: float = 20) -> bool:
         """Wait until the switch is in sync, and serves exactly these guests if any are named."""
@@ -96,7 +98,7 @@ class Controller:
             assert self.running.process.poll() is None, self.log
             now = self.status(host)
             guests = set(now.get("ports", {}).values())
-            return now.get("state") == "in-sync" and (not endpoints or guests == set(endpoints))
+            return now.get("sync") == "in-sync" and (not endpoints or guests == set(endpoints))
 
         return eventually(there, within)
 

@@ -152,7 +152,7 @@ class ProvisionedHost:
                 told = json.loads(ask(control, "status"))["hosts"][self.name]
             except Refused:
                 return False
-            return told["state"] == "in-sync" and set(endpoints) <= set(told["ports"].values())
+            return told["sync"] == "in-sync" and set(endpoints) <= set(told["ports"].values())
 
         return eventually(there, within)
 

@@ -47,6 +47,7 @@ class FakeSource:
 class FakeOvsdb:
     """What the agent sees of a LocalSwitch."""
 
+    remote: str = "unix:/fake/db.sock"
     found: list[LocalPort] = field(default_factory=list)
     tunnel: int | None = TUNNEL
     datapath: Literal["system", "netdev"] = "netdev"

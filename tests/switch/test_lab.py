@@ -140,7 +140,7 @@ def test_status_names_everything_there_is(three: Lab) -> None:
     assert f"host1={host['ovsdb']}".encode() in command
     assert "in sync" in Path(controller["log"]).read_text()
     answer = subprocess.check_output(["ovs-appctl", "-t", controller["control"], "status"])
-    assert json.loads(answer)["hosts"]["host1"]["state"] == "in-sync"
+    assert json.loads(answer)["hosts"]["host1"]["sync"] == "in-sync"
 
     endpoint = status["endpoints"]["blue/web1"]
     assert endpoint["host"] == "host1"

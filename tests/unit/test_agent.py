@@ -32,6 +32,10 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
         assert world.status("host1") == {
             "plane": "ovs",
             "state": "in-sync",
+            "sync": "in-sync",
+            "findings": [],
+            "checked": None,
+            "repaired": 0,
             "flows": len(held.flows),
             "groups": 4,
             "errors": {},

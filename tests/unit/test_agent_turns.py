@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from ovs_lwt.agent import POLL, Agent, Closed, Item, Opened, Received, Reload
 from ovs_lwt.control import Request
+from ovs_lwt.findings import Finding
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
+from ovs_lwt.underlay.expected import Expected
 from tests.support.overlays import endpoint
 from tests.support.world import Asker, FakeSource, Story
 
@@ -87,8 +89,17 @@ class Diary:
     def refusals(self) -> tuple[str, ...]:
         return ()
 
+    def expected(self, topology: Topology) -> Expected:
+        return Expected.of(topology, self.name, "", "br-lwt", "vx-lwt")
+
+    def findings(self) -> Sequence[Finding]:
+        return ()
+
+    def tell_findings(self, findings: Sequence[Finding]) -> None:
+        self.note("findings")
+
     def status(self) -> dict[str, object]:
-        return {}
+        return {"state": "in-sync"}
 
     def close(self) -> None:
         self.note("close")

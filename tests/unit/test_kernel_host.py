@@ -81,6 +81,7 @@ def test_a_host_makes_devices_writes_entries_and_says_so(
         "ports": {"blue-web1": "blue/web1", "tap0": "red/web1"},
         "errors": {},
         "marking": {"blue-web1": "tc", "tap0": "tc"},
+        "repaired": 0,
         "refused": [],
         "last": "7 written, 0 deleted, 0 as they were",
         "seconds": 0.0,

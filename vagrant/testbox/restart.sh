@@ -20,12 +20,8 @@ flows() {
 }
 
 in_sync() {
-    tries=0
-    until ovs-lwt status --host host1 2>/dev/null | grep -q '"in-sync"'; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 60 ] || die 'the controller is not in sync again'
-        sleep 0.5
-    done
+    ovs-lwt status --host host1 --wait --timeout 60 >/dev/null ||
+        die 'the controller is not in sync again'
 }
 
 pid() { systemctl show --property MainPID --value "$unit"; }
