@@ -215,24 +215,32 @@ def attach(
             help="Who sets the tenant's mark: the kernel, by tc or nft; or a flow (plane ovs)."
         ),
     ] = Marking.AUTO,
+    port: Annotated[
+        str | None,
+        typer.Option(help="What its port is called. Default: TENANT-NAME, shortened if need be."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="The host that this machine is. Default: by its VTEP's address, or its name."
+        ),
+    ] = None,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
     plane: PlaneOption = None,
 ) -> None:
     """Give a network namespace on this host its endpoint: veth, mark, MTU, addresses, port."""
     topology = on_plane(OverlayFile(overlay), plane.value if plane else None).read()
-    from ovs_lwt import veth
-    from ovs_lwt.vswitch.switch import LocalSwitch
+    from ovs_lwt import attaching
 
-    plan = veth.plan_attach(topology, endpoint, netns, interface=interface, marking=marking.value)
-    if plan.plane == "ovs":
-        with LocalSwitch(ovsdb, bridge) as switch:
-            attached = veth.attach(plan, switch)
-    else:
-        attached = veth.attach(plan, None)
     print(
-        f"{endpoint}: {interface} in {netns}, port {attached.port} on plane {plan.plane},"
-        f" marked by {attached.marking}, MTU {plan.mtu}"
+        attaching.attach(
+            topology,
+            endpoint,
+            netns,
+            attaching.Place(ovsdb, bridge, host),
+            attaching.Wishes(interface, marking.value, port),
+        )
     )
 
 
@@ -241,21 +249,17 @@ def detach(
     endpoint: Endpoint,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
+    plane: Annotated[
+        Plane | None,
+        typer.Option(help="What forwards on this host. Default: what is found on it."),
+    ] = None,
 ) -> None:
-    """Take an endpoint's port and veth away; the namespace stays."""
-    tenant, _, name = endpoint.partition("/")
-    if not tenant or not name:
-        raise Refused(f"'{endpoint}' is not an endpoint: write it TENANT/NAME, like blue/web1")
-    from ovs_lwt import veth
-    from ovs_lwt.vswitch.switch import LocalSwitch
+    """Take an endpoint's port and veth away, whatever the port is called; the namespace stays."""
+    from ovs_lwt import attaching
 
-    # On planes bridge and route nobody runs an OVSDB; where one runs, the port may be in it.
-    if Path(ovsdb.removeprefix("unix:")).exists() or not ovsdb.startswith("unix:"):
-        with LocalSwitch(ovsdb, bridge) as switch:
-            gone = veth.detach(tenant, name, switch)
-    else:
-        gone = veth.detach(tenant, name, None)
-    print(f"{endpoint}: {'detached' if gone else 'was not attached'}")
+    print(
+        attaching.detach(endpoint, attaching.Place(ovsdb, bridge), plane.value if plane else None)
+    )
 
 
 @show_app.command()

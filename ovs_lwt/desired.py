@@ -90,7 +90,7 @@ def _write_flows(
 
     nd = options.neighbour_discovery
     if ovsdb is None:
-        snapshot = offline.from_overlay(topology, host, nd)
+        snapshot = offline.from_overlay(topology, host, nd, {options.bridge})
         names = snapshot.names
     else:
         snapshot, names = offline.from_switch(topology, host, ovsdb, options.bridge, nd), {}

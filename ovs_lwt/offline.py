@@ -4,13 +4,12 @@ alone elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
-
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.names import port_name
 from ovs_lwt.ports import resolve
+from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View
 from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort
@@ -43,15 +42,17 @@ def from_switch(
     return Snapshot(View(topology, index, tunnel, found, by_flow, userspace), names)
 
 
-def from_overlay(topology: Topology, host: str, nd: str = "auto") -> Snapshot:
+def from_overlay(
+    topology: Topology, host: str, nd: str = "auto", taken: Collection[str] = ()
+) -> Snapshot:
     """The view of a host whose every guest is attached, each by the port name that `attach` gives
-    it.
+    it. taken: the names of its bridge and tunnel port, where they are not ours by default
     """
     index = topology.vtep_index(host)
-    local = np.flatnonzero(topology.endpoints.vtep == index)
-    ids = [topology.endpoint_id(int(endpoint)) for endpoint in local]
+    given = port_names(topology, index, taken)
     ports = [
-        LocalPort(port_name(*id_.split("/")), number, id_) for number, id_ in enumerate(ids, 1)
+        LocalPort(name, number, identity)
+        for number, (identity, name) in enumerate(given.items(), 1)
     ]
     names = {port.ofport: port.name for port in ports} | {0: DEFAULT_TUNNEL_PORT}
     found: LocalPorts = resolve(topology, index, ports)[0]

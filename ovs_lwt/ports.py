@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.names import endpoint_id
+from ovs_lwt.residents import endpoints_on
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts
 from ovs_lwt.vswitch.plan import LocalPort
@@ -49,16 +48,9 @@ def _endpoints_on(topology: Topology, host: int, claims: Collection[str]) -> dic
     """TENANT/NAME -> index, of the host's endpoints: all that are claimed, and perhaps others."""
     tenants = topology.tenants
     claimed = {claim.partition("/")[0] for claim in claims} & tenants.index.keys()
-    found: dict[str, int] = {}
-    for number in {topology.slice_of_tenant(tenants.index[name]) for name in claimed}:
-        part = topology.slices[number].endpoints
-        rows = np.flatnonzero(part.vtep == host)
-        owners = part.tenant[rows] + topology.tenant_edges[number]
-        names = part.name.take(pa.array(rows)).to_pylist()
-        indices = rows + topology.endpoint_edges[number]
-        for owner, name, index in zip(owners.tolist(), names, indices.tolist(), strict=True):
-            found[endpoint_id(tenants.name[owner], name)] = index
-    return found
+    slices = sorted({topology.slice_of_tenant(tenants.index[name]) for name in claimed})
+    indices, identities = endpoints_on(topology, host, slices)
+    return dict(zip(identities, indices.tolist(), strict=True))
 
 
 def _why_not(topology: Topology, host: int, claim: str) -> str:

@@ -22,7 +22,8 @@ from typing import Literal
 
 from ovs_lwt.mistakes import Refused, listing
 from ovs_lwt.model import Plane
-from ovs_lwt.names import PORT_NAME_LIMIT, endpoint_id, port_name
+from ovs_lwt.names import PORT_NAME_LIMIT, endpoint_id
+from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 
 Address = IPv4Address | IPv6Address
@@ -273,26 +274,21 @@ def _controller_address(
 def _guests(topology: Topology, lab: str, namespaces: set[str]) -> Iterable[GuestPlan]:
     endpoints, vteps = topology.endpoints, topology.vteps
     addresses = _addresses(topology)
-    ports: dict[int, set[str]] = {}
+    ports = {
+        vtep: port_names(topology, vtep) for vtep in range(len(vteps)) if not vteps.external[vtep]
+    }
     for index in range(len(endpoints)):
         vtep = int(endpoints.vtep[index])
         if vteps.external[vtep]:
             continue
         tenant = topology.tenants.name[int(endpoints.tenant[index])]
         name = str(endpoints.name[index])
-        port = port_name(tenant, name)
-        if port in ports.setdefault(vtep, set()):
-            raise Refused(
-                f"two endpoints on {vteps.name[vtep]} would have the port name '{port}':"
-                f" give {endpoint_id(tenant, name)} another name"
-            )
-        ports[vtep].add(port)
         yield GuestPlan(
             tenant=tenant,
             name=name,
             host=vteps.name[vtep],
             namespace=_unused(f"{lab}-{tenant}-{name}", namespaces),
-            port=port,
+            port=ports[vtep][endpoint_id(tenant, name)],
             mac=_mac_text(int(endpoints.mac[index])),
             addresses=tuple(addresses.get(index, ())),
             routed=vteps.plane[vtep] == "route",

@@ -1,8 +1,12 @@
-"""Attach and detach: the pair, its two ends, the mark, and on plane ovs the port of the bridge."""
+"""Attach and detach: the pair, its two ends, the mark, and on plane ovs the port of the bridge.
+
+Whose a port is, it says itself: an endpoint that is attached already is found by its claim, and
+keeps whatever name its port has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -13,8 +17,8 @@ from ovs_lwt.names import endpoint_id, port_name
 from ovs_lwt.veth.guest import set_guest_end
 from ovs_lwt.veth.host_end import set_host_end
 from ovs_lwt.veth.marking import BOTH_WAYS, ONE_WAY, CannotMark, Marked, clear_mark, set_mark
-from ovs_lwt.veth.netlink import delete_link, inside, link_named, spoken_by_kernel
-from ovs_lwt.veth.pair import create_pair, find_pair, in_use, is_ours
+from ovs_lwt.veth.netlink import delete_link, inside, link_named, links_aliased, spoken_by_kernel
+from ovs_lwt.veth.pair import alias, create_pair, find_pair, in_use, is_ours
 from ovs_lwt.veth.plan import AttachPlan
 
 
@@ -28,6 +32,12 @@ class Switch(Protocol):
 
     def claim_of(self, name: str) -> str | None:
         """Return the endpoint that port `name` claims, or None."""
+
+    def claimants(self, identity: str) -> Sequence[str]:
+        """Return the names of the ports that claim this endpoint."""
+
+    def bridge_with(self, name: str) -> str | None:
+        """Return the bridge that has a port called `name`, or None."""
 
     def add_port(self, name: str, external_ids: Mapping[str, str]) -> None:
         """Add the port, or mend it."""
@@ -44,26 +54,34 @@ class Attached:
     marking: Literal["tc", "nft", "flow"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What says that it is an endpoint's. ports: of the switch; links: by their aliases (Any)"""
+
+    ports: tuple[str, ...]
+    links: Mapping[str, Any]
+
+
 def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = None) -> Attached:
     """Give the guest its interface and its host the other end, claimed and marked.
 
     `switch` is the local switch, None on planes bridge and route: there the device's alias is the
     claim. `host_netns` is the namespace (name or path) of the host, where it is not ours.
-    Raises `Refused` if a namespace is missing, a name is in use by something else, the mark cannot
-    be set, or the kernel or ovs-vswitchd will not; what this call had created is then removed
-    again.
+    Raises `Refused` if a namespace is missing, a name is in use by something else, another port
+    claims the endpoint, the mark cannot be set, or the kernel or ovs-vswitchd will not; what this
+    call had created is then removed again.
     """
     if (switch is None) != (plan.plane != "ovs"):
         raise ValueError(f"plane {plan.plane} with {'no' if switch is None else 'a'} switch")
-    name = port_name(plan.tenant, plan.endpoint)
     userspace = switch is not None and switch.datapath_type() == "netdev"
     _refuse_marking(plan, switch if userspace else None)
-    claimed = switch is not None and _claimed(switch, name, plan.identity)
     with (
         spoken_by_kernel(f"attach {plan.identity} to {plan.netns}"),
         inside(host_netns) as host,
         ExitStack() as undo,
     ):
+        name = _name_for(plan, _found(plan.identity, switch, host, host_netns), host, switch)
+        claimed = switch is not None and _claimed(switch, name, plan.identity)
         with inside(plan.netns) as guest:
             link = find_pair(host, guest, plan, name)
             fresh = link is None
@@ -71,7 +89,8 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
                 if switch is not None:
                     # A port left behind by a guest that was deleted hangs on the device that is
                     # no more: the new one of that name would never be read.
-                    switch.del_port(name)
+                    for stale in {name, *switch.claimants(plan.identity)}:
+                        switch.del_port(stale)
                     claimed = False
                 link = create_pair(host, plan, name, undo)
             set_host_end(host, link, plan)
@@ -92,21 +111,76 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
 def detach(
     tenant: str, endpoint: str, switch: Switch | None, *, host_netns: str | None = None
 ) -> bool:
-    """Remove the endpoint's port and veth; return False if there was neither.
+    """Remove the endpoint's port and veth, whatever they are called; False if there was neither.
 
-    `switch` and `host_netns` as for `attach`. Raises `Refused`, with nothing removed, if what has
-    the port's name is not ours.
+    `switch` and `host_netns` as for `attach`. Raises `Refused`, with nothing removed, if what
+    claims the endpoint was not made by `attach`, or claims another as well.
     """
-    name, identity = port_name(tenant, endpoint), endpoint_id(tenant, endpoint)
+    identity = endpoint_id(tenant, endpoint)
     with spoken_by_kernel(f"detach {identity}"), inside(host_netns) as host:
-        link = link_named(host, name)
-        claimed = switch is not None and _claimed(switch, name, identity)
-        if link is not None and not is_ours(link, identity):
-            raise in_use(name, link)
-        removed = switch is not None and claimed and switch.del_port(name)
-        # tc's filters go with the device, nft's chains may wait for the next one of that name.
-        clear_mark(host, host_netns, name, None)
-        return delete_link(host, name) or removed
+        found = _found(identity, switch, host, host_netns)
+        names = dict.fromkeys([*found.ports, *found.links]) or {port_name(tenant, endpoint): None}
+        for name in names:
+            link = link_named(host, name)
+            if link is not None and not is_ours(link, identity):
+                raise _not_attached(identity, name) if name in found.ports else in_use(name, link)
+            if switch is not None:
+                _claimed(switch, name, identity)
+        removed = False
+        for name in names:
+            removed |= switch is not None and name in found.ports and switch.del_port(name)
+            # tc's filters go with the device, nft's chains may wait for the next one of that name.
+            clear_mark(host, host_netns, name, None)
+            removed |= delete_link(host, name)
+        return removed
+
+
+def _found(identity: str, switch: Switch | None, host: Any, host_netns: str | None) -> _Found:
+    """What claims this endpoint: ports of the switch, and devices by their alias."""
+    links = links_aliased(host, host_netns, alias(identity))
+    # Where a switch is, the alias of a device that we did not make says nothing.
+    ours = [link for link in links if switch is None or is_ours(link, identity)]
+    ports = () if switch is None else tuple(switch.claimants(identity))
+    return _Found(ports, {link.get("ifname"): link for link in ours})
+
+
+def _name_for(plan: AttachPlan, found: _Found, host: Any, switch: Switch | None) -> str:
+    """What the endpoint's port is called, or is to be called if there is none yet."""
+    links = dict(found.links)
+    for name in found.ports:
+        # A port without a device is what a guest leaves behind that was deleted.
+        if name not in links and (link := link_named(host, name)) is not None:
+            links[name] = link
+    for name, link in links.items():
+        if not is_ours(link, plan.identity):
+            raise _not_attached(plan.identity, name)
+    if len(links) > 1:
+        raise Refused(
+            f"{plan.identity} is behind several ports ({', '.join(sorted(links))}): detach it first"
+            f" (ovs-lwt detach {plan.identity})"
+        )
+    for name in links:
+        if plan.chosen and name != plan.port_name:
+            raise Refused(
+                f"{plan.identity} is attached already, as port '{name}': detach it first"
+                f" (ovs-lwt detach {plan.identity})"
+            )
+        return name
+    if plan.chosen and switch is not None and plan.port_name not in found.ports:
+        bridge = switch.bridge_with(plan.port_name)
+        if bridge is not None:
+            raise Refused(
+                f"'{plan.port_name}' is a port of bridge '{bridge}' already: choose another name"
+                " with --port"
+            )
+    return plan.port_name
+
+
+def _not_attached(identity: str, name: str) -> Refused:
+    return Refused(
+        f"port '{name}' claims {identity}, and `ovs-lwt attach` has not made it: take its claim"
+        " away first, or leave the guest to it"
+    )
 
 
 def _claimed(switch: Switch, name: str, identity: str) -> bool:

@@ -24,8 +24,10 @@ def is_ours(link: Any, identity: str) -> bool:
 
 def in_use(name: str, link: Any) -> Refused:
     """Return the refusal of a name that something else has."""
-    whose = link.get("ifalias") or f"a {link.get(('linkinfo', 'kind')) or 'physical'} device"
-    return Refused(f"'{name}' is in use by {whose}: remove it first (ip link del {name})")
+    kind = link.get(("linkinfo", "kind"))
+    whose = link.get("ifalias") or f"a {kind or 'physical'} device"
+    mend = f"remove it first (ip link del {name}), or " if kind == "veth" else ""
+    return Refused(f"'{name}' is in use by {whose}: {mend}attach under another name (--port)")
 
 
 def find_pair(host: Any, guest: Any, plan: AttachPlan, name: str) -> Any | None:

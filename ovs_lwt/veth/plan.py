@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Final
 
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Plane
-from ovs_lwt.names import endpoint_id
+from ovs_lwt.names import endpoint_id, port_name, unfit_port
+from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 from ovs_lwt.veth.marking.values import Marking
 
@@ -37,7 +39,9 @@ class AttachPlan:
     `netns` is a namespace's name (as ``ip netns`` lists it) or path, `mac` has colons,
     `addresses` have prefix lengths, `mtu` is the guest's (see `tunnel_mtu`), `plane` its host's.
     `marking` "tc" and "nft" set the mark in the kernel, on the host's side of the veth, "flow"
-    leaves it to the pipeline; "auto" takes the first of them that works there.
+    leaves it to the pipeline; "auto" takes the first of them that works there. `port` is what the
+    host's end is called when it is made, None standing for `names.port_name`; where it is `chosen`,
+    an endpoint that is attached under another name is refused.
     """
 
     tenant: str
@@ -50,11 +54,18 @@ class AttachPlan:
     interface: str = "eth0"
     marking: Marking = "auto"
     plane: Plane = "ovs"
+    port: str | None = None
+    chosen: bool = False
 
     @property
     def identity(self) -> str:
         """``TENANT/NAME``."""
         return endpoint_id(self.tenant, self.endpoint)
+
+    @property
+    def port_name(self) -> str:
+        """What a new host's end is called."""
+        return self.port or port_name(self.tenant, self.endpoint)
 
 
 def tunnel_mtu(underlay_mtu: int, family: int) -> int:
@@ -73,15 +84,32 @@ def plan_attach(
     *,
     interface: str = "eth0",
     marking: Marking = "auto",
+    port: str | None = None,
+    host: str | None = None,
+    taken: Container[str] = (),
 ) -> AttachPlan:
     """Return how endpoint `identity` (``TENANT/NAME``) is attached to `namespace`.
 
     On plane route no other address is on the guest's link: it gets its own as /32 and /128.
-    Raises `Refused` if there is no such endpoint, or if its underlay's MTU leaves too little.
+
+    port: what its port is to be called; None: what `port_names` calls it
+    host: the host that is attached to; None where nobody can say which that is
+    taken: names that no guest's port may have: those of the host's own bridge and tunnel port
+
+    Raises `Refused` if there is no such endpoint, if it lives on another host, if no port can be
+    called so or another endpoint's is, or if its underlay's MTU leaves too little.
     """
     index = topology.endpoint_index(identity)
     endpoints = topology.endpoints
     vtep, owner = int(endpoints.vtep[index]), int(endpoints.tenant[index])
+    if host is not None and topology.vtep_index(host) != vtep:
+        raise Refused(
+            f"{identity} lives on {topology.vteps.name[vtep]}, says the overlay, and this is"
+            f" {host}: attach it there, or say with --host which host this is"
+        )
+    names = port_names(topology, vtep, taken)
+    if port is not None:
+        _refuse_port(port, identity, names, taken)
     plane = topology.vteps.plane[vtep]
     addresses4, addresses6 = topology.addresses4, topology.addresses6
     addresses = [
@@ -105,6 +133,7 @@ def plan_attach(
             f" raise underlay.mtu to {least + topology.underlay.mtu - mtu}"
         )
     tenant, _, name = identity.partition("/")
+    given = port or names[identity]
     return AttachPlan(
         tenant=tenant,
         endpoint=name,
@@ -116,4 +145,22 @@ def plan_attach(
         interface=interface,
         marking=marking,
         plane=plane,
+        port=None if given == port_name(tenant, name) else given,
+        chosen=port is not None,
     )
+
+
+def _refuse_port(port: str, identity: str, names: Mapping[str, str], taken: Container[str]) -> None:
+    """Refuse a port that the user wants called so, if it cannot be or is another's name.
+
+    names: TENANT/NAME -> the port's name, of all endpoints of the host
+    """
+    reason = unfit_port(port)
+    if reason is None and port in taken:
+        reason = "is the name of the bridge or of its tunnel port"
+    if reason is None:
+        others = (other for other, name in names.items() if name == port and other != identity)
+        if (other := next(others, None)) is not None:
+            reason = f"is what the port of {other} is called"
+    if reason is not None:
+        raise Refused(f"'{port}' {reason}: choose another name with --port")

@@ -174,6 +174,29 @@ class LocalSwitch:
         interface = self._interface(name)
         return None if interface is None else claimed_endpoint(interface.external_ids)
 
+    def claimants(self, identity: str) -> tuple[str, ...]:
+        """Return the names of the bridge's ports that claim the endpoint ``TENANT/NAME``."""
+        self._database.run()
+        return tuple(
+            sorted(
+                interface.name
+                for interface in self._interfaces()
+                if claimed_endpoint(interface.external_ids) == identity
+            )
+        )
+
+    def bridge_with(self, name: str) -> str | None:
+        """Return the name of the bridge that has a port called `name`, or None."""
+        self._database.run()
+        owner = bridge_of(self._database, name)
+        return None if owner is None else str(owner.name)
+
+    def tunnel_address(self) -> str | None:
+        """Return the VTEP's address that the shared VXLAN port is given; None without one."""
+        self._database.run()
+        interface = self._interface(self._tunnel_port)
+        return None if interface is None else interface.options.get("local_ip")
+
     def _refresh(self) -> None:
         connected = self._database.connected
         if self._database.seqno == self._seqno and connected == self._now.connected:

@@ -221,6 +221,78 @@ class TestDetached:
         assert link(host.netns, PORT) is None
 
 
+class TestFoundByItsClaim:
+    """What an earlier version called its port, or who attached it, is what it stays called."""
+
+    OLD = dataclasses.replace(WEB1, port="blue-web-0~1f2e", chosen=True)
+    NEW = dataclasses.replace(WEB1, port="blue-~new_hash.")
+
+    def test_a_port_of_an_earlier_version_is_mended(
+        self, host: OvsHost, switch: LocalSwitch
+    ) -> None:
+        attach(self.OLD, switch, host_netns=host.netns)
+        before = switch.ports()
+        in_netns(GUEST1, "ip", "link", "set", "eth0", "mtu", "1300")
+
+        assert attach(self.NEW, switch, host_netns=host.netns).port == "blue-web-0~1f2e"
+
+        assert switch.ports() == before, "the same port, so its flows stay"
+        assert guest_link(GUEST1)["mtu"] == 1450
+        assert link(host.netns, "blue-~new_hash.") is None
+
+    def test_and_detached(self, host: OvsHost, switch: LocalSwitch) -> None:
+        attach(self.OLD, switch, host_netns=host.netns)
+        assert detach("blue", "web1", switch, host_netns=host.netns)
+        assert not detach("blue", "web1", switch, host_netns=host.netns)
+        assert link(host.netns, "blue-web-0~1f2e") is None
+        assert host.vsctl("list-ports", switch.bridge) == "vx-lwt"
+
+    def test_by_its_alias_where_the_switch_has_lost_it(
+        self, host: OvsHost, switch: LocalSwitch
+    ) -> None:
+        attach(self.OLD, switch, host_netns=host.netns)
+        host.vsctl("del-port", "blue-web-0~1f2e")
+        assert attach(self.NEW, switch, host_netns=host.netns).port == "blue-web-0~1f2e"
+        host.vsctl("del-port", "blue-web-0~1f2e")
+        assert detach("blue", "web1", switch, host_netns=host.netns)
+        assert link(host.netns, "blue-web-0~1f2e") is None
+
+    def test_a_guest_that_came_back_leaves_no_port_of_the_old_name(
+        self, host: OvsHost, switch: LocalSwitch
+    ) -> None:
+        attach(self.OLD, switch, host_netns=host.netns)
+        in_netns(GUEST1, "ip", "link", "del", "eth0")
+        assert attach(self.NEW, switch, host_netns=host.netns).port == "blue-~new_hash."
+        assert set(host.vsctl("list-ports", switch.bridge).split()) == {"vx-lwt", "blue-~new_hash."}
+
+    def test_another_name_than_it_has_is_refused(self, host: OvsHost, switch: LocalSwitch) -> None:
+        attach(WEB1, switch, host_netns=host.netns)
+        with pytest.raises(Refused, match=f"attached already, as port '{PORT}'.*detach it first"):
+            attach(self.OLD, switch, host_netns=host.netns)
+
+    def test_a_chosen_name_that_is_a_port_already(self, host: OvsHost, switch: LocalSwitch) -> None:
+        host.vsctl("add-port", switch.bridge, "tap7")
+        plan = dataclasses.replace(WEB1, port="tap7", chosen=True)
+        with pytest.raises(Refused, match=f"'tap7' is a port of bridge '{switch.bridge}' already"):
+            attach(plan, switch, host_netns=host.netns)
+
+    def test_a_port_that_somebody_else_made(self, host: OvsHost, switch: LocalSwitch) -> None:
+        """libvirt's tap, claimed by hand: it is neither attached twice nor taken away."""
+        in_netns(host.netns, "ip", "tuntap", "add", "tap7", "mode", "tap")
+        host.vsctl(
+            *("add-port", switch.bridge, "tap7"),
+            *("--", "set", "interface", "tap7", "external_ids:ovs-lwt-endpoint=blue/web1"),
+        )
+        for wrong in (
+            lambda: attach(WEB1, switch, host_netns=host.netns),
+            lambda: detach("blue", "web1", switch, host_netns=host.netns),
+        ):
+            with pytest.raises(Refused, match="port 'tap7' claims blue/web1"):
+                wrong()
+        assert "tap7" in host.vsctl("list-ports", switch.bridge)
+        assert link(host.netns, PORT) is None
+
+
 class TestRefused:
     def test_a_namespace_that_does_not_exist(self, host: OvsHost, switch: LocalSwitch) -> None:
         plan = dataclasses.replace(WEB1, netns="nowhere")

@@ -106,6 +106,38 @@ class TestOnPlaneBridge:
         assert eventually(lambda: ping(GUEST1, "fd00::12"))
 
 
+class TestFoundByItsAlias:
+    OLD = dataclasses.replace(WEB1, port="blue-web-0~1f2e", chosen=True)
+
+    def test_a_port_of_an_earlier_version_is_mended_and_detached(self) -> None:
+        attach(self.OLD, None, host_netns=HOST)
+        assert eventually(lambda: up(GUEST1, "eth0") and up(HOST, "blue-web-0~1f2e"))
+        before = everything()
+        assert attach(WEB1, None, host_netns=HOST).port == "blue-web-0~1f2e"
+        assert everything() == before
+        assert detach("blue", "web1", None, host_netns=HOST)
+        assert not detach("blue", "web1", None, host_netns=HOST)
+        assert link(HOST, "blue-web-0~1f2e") is None
+        assert chains() == {}
+
+    def test_a_tap_that_claims_it_is_neither_doubled_nor_taken_away(self) -> None:
+        in_netns(HOST, "ip", "tuntap", "add", "tap7", "mode", "tap")
+        in_netns(HOST, "ip", "link", "set", "tap7", "alias", "ovs-lwt blue/web1")
+        with pytest.raises(Refused, match="port 'tap7' claims blue/web1"):
+            attach(WEB1, None, host_netns=HOST)
+        with pytest.raises(Refused, match="'tap7' is in use by"):
+            detach("blue", "web1", None, host_netns=HOST)
+        assert link(HOST, "tap7") is not None
+
+    def test_among_hundreds_of_others(self) -> None:
+        """The one alias is found among all, and what merely contains it is not."""
+        in_netns(HOST, "sh", "-c", "for i in $(seq 200); do ip tuntap add v$i mode tap; done")
+        in_netns(HOST, "ip", "link", "set", "v150", "alias", "ovs-lwt blue/web10")
+        attach(self.OLD, None, host_netns=HOST)
+        assert attach(WEB1, None, host_netns=HOST).port == "blue-web-0~1f2e"
+        assert detach("blue", "web1", None, host_netns=HOST)
+
+
 class TestOnPlaneRoute:
     def test_the_guest_has_a_default_route_and_a_neighbour_and_no_more(self) -> None:
         attach(ROUTED1, None, host_netns=HOST)

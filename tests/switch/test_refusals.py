@@ -34,6 +34,15 @@ ATTACHMENTS = {
     "unknown endpoint": (["attach", "blue/web7", "--netns", EMPTY], "did you mean 'web"),
     "attached elsewhere": (["attach", "blue/web1", "--netns", GUEST], "ovs-lwt detach blue/web1"),
     "no tenant": (["detach", "web1"], "write it TENANT/NAME"),
+    "another host's": (
+        ["attach", "blue/web2", "--netns", GUEST],
+        "blue/web2 lives on host2, says the overlay, and this is host1",
+    ),
+    "wrong host": (
+        ["attach", "blue/web1", "--netns", GUEST, "--host", "host2"],
+        "blue/web1 lives on host1, says the overlay, and this is host2",
+    ),
+    "reserved": (["attach", "blue/web1", "--netns", GUEST, "--port", "br-lwt"], "'br-lwt' is one "),
 }
 
 
@@ -132,6 +141,10 @@ def test_attach_and_detach(host: OvsHost, overlay: Path) -> None:
         commands[name] = [command, *file, *rest, *where]
     for name, outcome in all_at_once(commands, host.netns).items():
         told(outcome, ATTACHMENTS[name][1])
+    assert state(host) == before
+    # Its port would stay in a database that is away, so it is not detached.
+    away = ("--ovsdb", f"unix:{host.rundir}/nobody.sock")
+    told(cli("detach", "blue/web1", *away, netns=host.netns), "blue/web1 is not detached, since")
     assert state(host) == before
     for said in ("detached", "was not attached"):
         done = cli("detach", "blue/web1", *where, netns=host.netns)
