@@ -1,56 +1,67 @@
 # ovs-lwt: every way to use this checkout. `make` prints them.
 
-VENV := .venv
-BIN := $(VENV)/bin
+# LATEST=yes: environments with the newest of everything, whatever constraints.txt says.
+VENVS := $(if $(LATEST),build/latest/)
+BIN := $(VENVS).venv/bin
+export LATEST
 # Where a Ryu is: its end-to-end tests run with it.
-export OVS_LWT_RYU_PYTHON ?= $(CURDIR)/.venv-ryu/bin/python
+export OVS_LWT_RYU_PYTHON ?= $(CURDIR)/$(VENVS).venv-ryu/bin/python
 # What pytest is given, e.g. sudo make test ARGS='-k arp -x'
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev root lint format test test-tools test-kernel test-vagrant demo bench bench-scale profile \
-	bench-netlink bench-rules bench-devices docs clean
+.PHONY: help setup dev root lint format test test-latest test-kernel test-vagrant demo \
+	bench bench-scale profile bench-netlink bench-rules bench-devices docs constraints \
+	clean setup-demo setup-lint setup-test
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "test and demo need root (network namespaces): sudo make test, sudo make demo KEEP=1"
 
-setup: ## install what is missing (Debian packages, .venv, .venv-ryu)
+setup: ## install what running takes: Open vSwitch, and ovs-lwt in .venv/bin
 	@scripts/setup.sh
 
-dev: setup # what only the people of this project need
-	@$(BIN)/python -c 'import matplotlib' 2>&- && [ -x $(BIN)/py-spy ] || $(BIN)/pip install -qe '.[dev]'
+# What a purpose takes, no more: scripts/setup.sh tells them apart.
+dev: ## install what the people of this project need
+	@scripts/setup.sh dev
+
+setup-demo setup-lint setup-test:
+	@scripts/setup.sh $(@:setup-%=%)
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
-lint: setup ## ruff, mypy, import-linter
+lint: setup-lint ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	find .ci ovs_lwt scripts vagrant -type f ! -path '*/.vagrant/*' -exec \
+		awk 'FNR == 1 && /^#!.*(\/sh|bash)$$/ {print FILENAME}' {} + | xargs shellcheck --external-sources
 
-format: setup ## rewrite the code as ruff wants it
+format: setup-lint ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: root test-tools lint ## every check and every test, from a fresh clone
+test: root setup-test ## every test, from a fresh clone
 	$(BIN)/python -m pytest $(ARGS)
 
-test-tools:
-	@scripts/setup.sh test
+test-latest: root ## the newest of everything, in environments made for it: lint, then every test
+	rm -rf build/latest
+	@$(MAKE) --no-print-directory -k lint test LATEST=yes \
+		OVS_LWT_RYU_PYTHON=$(CURDIR)/build/latest/.venv-ryu/bin/python
 
-test-kernel: setup ## the kernel suite alone, in user-mode Linux
+test-kernel: setup-test ## the kernel suite alone, in user-mode Linux
 	$(BIN)/python -m pytest tests/kernel $(ARGS)
 
 test-vagrant: root ## three virtual machines, emulated: up, smoke test, destroy (10 minutes)
 	vagrant/testbox/run.sh
 
-demo: root setup ## three hosts, two tenants with the same addresses (KEEP=1 leaves them up)
+demo: root setup-demo ## three hosts, two tenants with the same addresses (KEEP=1 leaves them up)
 	$(BIN)/ovs-lwt demo $(if $(KEEP),--keep)
 
-bench: root setup ## 100,000 endpoints against ovs-ofctl --bundle
+bench: root setup-test ## 100,000 endpoints against ovs-ofctl --bundle
 	$(BIN)/python -m bench.openflow
 
 bench-scale: root dev ## a million endpoints, 4,096 tenants, 1,000 hosts (15 minutes; SIZE=100000 for less)
@@ -59,21 +70,24 @@ bench-scale: root dev ## a million endpoints, 4,096 tenants, 1,000 hosts (15 min
 profile: root dev ## a flame graph of the cold start: docs/cold-start.svg (SIZE=100000 for less)
 	$(BIN)/python -m bench.scale.profile $(if $(SIZE),--size $(SIZE))
 
-bench-netlink: root setup ## the kernel's planes: batches, rules and devices (minutes)
+bench-netlink: root setup-test ## the kernel's planes: batches, rules and devices (minutes)
 	$(BIN)/python -m bench.netlink
 	$(BIN)/python -m bench.rules
 	$(BIN)/python -m bench.devices
 
-bench-rules: root setup ## a packet among 4,096 tenants: tree of rules against list and VRFs
+bench-rules: root setup-test ## a packet among 4,096 tenants: tree of rules against list and VRFs
 	$(BIN)/python -m bench.rules
 
-bench-devices: root setup ## 4,094 tenants on one device against a vxlan and bridge for each
+bench-devices: root setup-test ## 4,094 tenants on one device against a vxlan and bridge for each
 	$(BIN)/python -m bench.devices
 
 docs: setup ## generate docs/ and the README's feature table again
 	$(BIN)/python -m ovs_lwt.reference > docs/tables.md
 	$(BIN)/python -m ovs_lwt.reference overlay > docs/overlay.md
 	$(BIN)/python -m ovs_lwt.reference features README.md
+
+constraints: ## renew constraints.txt: the newest versions, for all Pythons; then test, and commit
+	scripts/constraints.sh
 
 clean: ## remove what was built here
 	rm -rf .venv .venv-ryu build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \

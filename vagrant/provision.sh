@@ -23,6 +23,8 @@ die() {
 
 # shellcheck source=scripts/packages.sh
 . "$checkout/scripts/packages.sh"
+# shellcheck source=scripts/pins.sh
+. "$checkout/scripts/pins.sh"
 
 # --- Install -----------------------------------------------------------------------------------
 
@@ -38,7 +40,7 @@ install_packages() {
 # What the installed ovs-lwt was made of.
 sources() {
     cd "$checkout"
-    find pyproject.toml README.md LICENSE flows ovs_lwt -type f ! -name '*.pyc' |
+    find pyproject.toml constraints.txt README.md LICENSE flows ovs_lwt -type f ! -name '*.pyc' |
         LC_ALL=C sort | xargs cksum | cksum
 }
 
@@ -47,7 +49,7 @@ install_ovs_lwt() {
     [ "$(cat "$environment/.sources" 2>/dev/null)" != "$current" ] || return 0
     say "installing ovs-lwt into $environment"
     [ -x "$environment/bin/python" ] || python3 -m venv "$environment"
-    "$environment/bin/python" -m pip install -q --disable-pip-version-check "$checkout"
+    pip_with "$checkout/constraints.txt" "$environment/bin/python" install -q "$checkout"
     ln -sfn "$environment/bin/ovs-lwt" /usr/local/bin/ovs-lwt
     echo "$current" >"$environment/.sources"
     changed=yes

@@ -39,7 +39,7 @@ def interpreter(framework: str) -> Interpreter:
     if framework == "os-ken":
         return Interpreter(framework, sys.executable)
     python = os.environ.get("OVS_LWT_RYU_PYTHON", str(CHECKOUT / ".venv-ryu/bin/python"))
-    assert Path(python).exists(), f"no Ryu at {python}: make setup, or set OVS_LWT_RYU_PYTHON"
+    assert Path(python).exists(), f"no Ryu at {python}: make test, or set OVS_LWT_RYU_PYTHON"
     return Interpreter(framework, python)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ UNITS = (
     CHECKOUT / "packaging/systemd/ovs-lwt@.service",
     VAGRANT / "ovs-lwt-guests@.service",
 )
-SHEBANGS = ("#!/bin/sh", "#!/usr/bin/env bash", "#!/bin/bash")
 
 
 def run(*command: str | Path, **variables: str) -> tuple[int, str]:
@@ -33,23 +31,6 @@ def run(*command: str | Path, **variables: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout
-
-
-def shell_scripts() -> Iterator[Path]:
-    for folder in (".ci", "ovs_lwt", "scripts", "vagrant"):
-        for path in sorted((CHECKOUT / folder).rglob("*")):
-            if path.is_file() and ".vagrant" not in path.parts:
-                with path.open("rb") as file:
-                    first = file.readline().decode(errors="replace").strip()
-                if first in SHEBANGS:
-                    yield path
-
-
-class TestShellScripts:
-    def test_shellcheck_finds_nothing(self) -> None:
-        scripts = list(shell_scripts())
-        assert {"setup.sh", "init.sh", "provision.sh", "run"} <= {path.name for path in scripts}
-        assert run("shellcheck", "--external-sources", *scripts) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["Vagrantfile", "testbox/Vagrantfile"])

@@ -11,6 +11,9 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 checkout=$(dirname "$(dirname "$here")")
 box=$(realpath -m -- "$1")
 
+# shellcheck source=scripts/pins.sh
+. "$checkout/scripts/pins.sh"
+
 say() { printf 'testbox: %s\n' "$*" >&2; }
 die() {
     say "$*"
@@ -40,7 +43,9 @@ say 'fetching the Python packages'
 build_needs=$(cd "$checkout" && /usr/bin/python3 -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
 printf '%s\n' "$build_needs" >"$work/build.txt"
-wheel() { "$work/venv/bin/python" -m pip wheel -qq --wheel-dir "$@"; }
+wheel() {
+    pip_with "$checkout/constraints.txt" "$work/venv/bin/python" wheel -qq --wheel-dir "$@"
+}
 wheel "$work/wheels/run" "$checkout"
 rm "$work"/wheels/run/ovs_lwt-*.whl
 wheel "$work/wheels/build" -r "$work/build.txt"

@@ -39,7 +39,7 @@ missing_libraries() {
 # shellcheck disable=SC2046,SC2086 # one package, one pair a word
 install $(missing $tools) $(missing_libraries)
 
-made_of=$(cat "$checkout/pyproject.toml" "$here/build.sh" "$here/customize.sh" "$here/Vagrantfile" |
+made_of=$(cat "$checkout/pyproject.toml" "$checkout/constraints.txt" "$here/build.sh" "$here/customize.sh" "$here/Vagrantfile" |
     cksum)
 if [ ! -e "$build/test.box" ] || [ "$(cat "$build/made-of" 2>/dev/null)" != "$made_of" ]; then
     "$here/build.sh" "$build/test.box"

@@ -36,7 +36,8 @@ PACKAGES = {OS_KEN: "os_ken", RYU: "ryu"}
 INSTALL = {
     OS_KEN: "pip install 'os-ken>=4,<5'",
     RYU: "echo 'setuptools>=66.1,<67' > /tmp/ryu-build.txt && "
-    "PIP_CONSTRAINT=/tmp/ryu-build.txt pip install 'ovs-lwt[ryu]'",
+    "PIP_CONSTRAINT=/tmp/ryu-build.txt PIP_BUILD_CONSTRAINT=/tmp/ryu-build.txt "
+    "pip install 'ovs-lwt[ryu]'",
 }
 
 LOG = logging.getLogger(__name__)
