@@ -21,6 +21,9 @@ from ovs_lwt.values import shown
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's quick loader where it was built with one."""
 _DEPTH_LIMIT = 32
+_NESTED = f"nested more than {_DEPTH_LIMIT} deep"
+# libyaml reads a line ahead of the events, and since 0.2.6 gives up by itself at 1,000 levels.
+_TOO_DEEP = re.compile("nesting depth|increasing (flow|block) level")
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _FLAG = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,19})|0x[0-9A-Fa-f]{1,16}")
@@ -65,6 +68,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[int | None, str]:
     mark = error.problem_mark or error.context_mark
     context = f" ({error.context})" if error.context else ""
     message = f"not YAML: {error.problem}{context}"
+    if _TOO_DEEP.search(message):
+        message = _NESTED
     if mark is None:
         return None, message
     # Trailing line ends count as a line of their own: show the last one that holds something.
@@ -118,7 +123,7 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return self._put(Node(line, event.value, plain=event.style in (None, "")), line)
         if len(self._open) >= _DEPTH_LIMIT:
-            self._complain(line, f"nested more than {_DEPTH_LIMIT} deep")
+            self._complain(line, _NESTED)
             return False
         node = Node(line, {} if isinstance(event, yaml.MappingStartEvent) else [])
         if not self._put(node, line):

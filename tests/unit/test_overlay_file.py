@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ovs_lwt.mistakes import Mistake, OverlayInvalid
+from ovs_lwt.sources import yaml_places
 from ovs_lwt.sources.overlay_file import OverlayFile, load, parse_text
+from ovs_lwt.sources.yaml_places import LOADER
 from tests.support.mistakes import GOOD, mistakes
 
 
@@ -25,7 +28,6 @@ from tests.support.mistakes import GOOD, mistakes
         ),
         (b"- vteps\n", ":1: takes a mapping (KEY: VALUE lines), not a list"),
         (b"vteps\n", ":1: takes a mapping (KEY: VALUE lines), not 'vteps'"),
-        (b"[" * 100_000, ":1: nested more than 32 deep"),
     ],
 )
 def test_a_file_that_is_something_else(tmp_path: Path, content: bytes, told: str) -> None:
@@ -34,6 +36,23 @@ def test_a_file_that_is_something_else(tmp_path: Path, content: bytes, told: str
     with pytest.raises(OverlayInvalid) as caught:
         load(path)
     assert [str(mistake) for mistake in caught.value.mistakes] == [f"{path}{told}"]
+
+
+@pytest.mark.parametrize("loader", [LOADER, yaml.SafeLoader], ids=["quick", "plain"])
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "[{a: "])
+def test_what_is_nested_too_deep_is_said_so_whoever_notices(
+    tmp_path: Path, opening: str, loader: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer versions of libyaml have a limit of their own, and words of their own for it."""
+    monkeypatch.setattr(yaml_places, "LOADER", loader)
+    path = tmp_path / "overlay.yaml"
+    for depth in (40, 999, 1_001, 5_000):
+        path.write_text(f"vteps:\n  {opening * depth}", "utf-8")
+        with pytest.raises(OverlayInvalid) as caught:
+            load(path)
+        assert [str(mistake) for mistake in caught.value.mistakes] == [
+            f"{path}:2: nested more than 32 deep"
+        ]
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
