@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import warnings
 
+from ovs_lwt.printable import guard_log
+
 __version__ = "0.1.0"
+
+# Before anybody of ours can log.
+guard_log()
 
 # Python-ovs and Ryu import eventlet where it is installed; its advice is not for our users.
 warnings.filterwarnings("ignore", message="\\s*Eventlet is deprecated")

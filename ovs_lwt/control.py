@@ -131,7 +131,7 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
     if reply is None:
         raise Refused(f"the controller behind {path} hung up")
     if reply.error is not None:
-        raise Refused(str(reply.error).strip())
+        raise Refused(*str(reply.error).strip().split("\n"))
     return str(reply.result)
 
 

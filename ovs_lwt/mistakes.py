@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from ovs_lwt.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -20,7 +22,7 @@ class Mistake:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.place, self.path, self.message) if part)
+        return printable(": ".join(part for part in (self.place, self.path, self.message) if part))
 
 
 class OverlayInvalid(Exception):
@@ -32,7 +34,12 @@ class OverlayInvalid(Exception):
 
 
 class Refused(Exception):
-    """Something that cannot be done: one sentence for the user, with the mend."""
+    """Something that cannot be done: a sentence for the user, with the mend; or several, each of
+    which is a line.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

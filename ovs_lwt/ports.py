@@ -25,16 +25,21 @@ def resolve(
     here = _endpoints_on(topology, host, {port.claim for port in ports if port.claim is not None})
     found: dict[int, LocalPort] = {}
     errors: dict[str, str] = {}
+    numbers: dict[int, str] = {}
     for port in sorted(ports, key=lambda port: port.ofport):
         if port.claim is None:
+            continue
+        if (other := numbers.setdefault(port.ofport, port.name)) != port.name:
+            # Two guests' flows would have one match.
+            errors[port.name] = f"has the OpenFlow number {port.ofport}, as port '{other}' has"
             continue
         endpoint = here.get(port.claim)
         if endpoint is None:
             errors[port.name] = _why_not(topology, host, port.claim)
             continue
-        if (other := found.setdefault(endpoint, port)) is not port:
+        if (first := found.setdefault(endpoint, port)) is not port:
             errors[port.name] = (
-                f"{port.claim} is behind port '{other.name}' already: take one of the claims away"
+                f"{port.claim} is behind port '{first.name}' already: take one of the claims away"
             )
     claimed = sorted(found.items())
     return LocalPorts(

@@ -18,6 +18,7 @@ from typing import Final, TextIO
 
 from ovs_lwt.findings import Finding, Level, fail, ok, warn, worst
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.printable import printable
 from ovs_lwt.underlay import facts, paths
 from ovs_lwt.underlay.expected import Expected
 
@@ -88,7 +89,8 @@ def show(found: Mapping[str, Sequence[Finding]], out: TextIO, *, as_json: bool) 
             out.write(f"{host}:\n")
         for each in findings:
             mend = f" → {each.mend}" if each.mend else ""
-            out.write(f"{each.level:<4}  {each.subject:<{wide}}  {each.text}{mend}\n")
+            line = f"{each.level:<4}  {each.subject:<{wide}}  {each.text}{mend}"
+            out.write(f"{printable(line)}\n")
 
 
 def status_of(found: Mapping[str, Sequence[Finding]]) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final, TextIO
 
 from ovs_lwt.control import ask
 from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.printable import printable
 from ovs_lwt.status import IN_SYNC
 
 _POLL: Final = 0.2  # s
@@ -69,9 +70,9 @@ def waited(
 
 def show(said: Mapping[str, Any], out: TextIO) -> None:
     """Print it for people: a few lines for each host, whole whatever the terminal's width."""
-    out.writelines(f"{line}\n" for line in _overlay(said["overlay"]))
+    out.writelines(f"{printable(line)}\n" for line in _overlay(said["overlay"]))
     for name, about in said["hosts"].items():
-        out.writelines(f"{line}\n" for line in _host(name, about))
+        out.writelines(f"{printable(line)}\n" for line in _host(name, about))
 
 
 def _overlay(about: Mapping[str, Any]) -> Iterator[str]:

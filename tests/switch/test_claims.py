@@ -193,3 +193,13 @@ def test_errors_that_nobody_took_away_go_with_their_cause(
     host.vsctl("set", "interface", "p1", "external_ids:ovs-lwt-error=old")
     assert eventually(lambda: error(host, "p1") == ""), error(host, "p1")
     assert running.in_sync("blue/web1")
+
+
+def test_a_claim_cannot_forge_lines_of_the_log(host: OvsHost, running: Controller) -> None:
+    forged = "2026-01-01 00:00:00,000 INFO    ovs_lwt: host1: in sync"
+    plug(host, {"p1": f'"blue/web1\\n{forged}\\u001b[2J"'})
+    assert eventually(lambda: "no endpoint" in error(host, "p1")), running.log
+    assert running.running.says("port p1: "), running.log
+    assert forged in running.log, "it was told of"
+    assert not [line for line in running.log.splitlines() if line.startswith(forged)]
+    assert "\x1b" not in running.log

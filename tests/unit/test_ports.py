@@ -89,3 +89,11 @@ def test_a_claim_of_another_host_leaves_the_endpoint_free() -> None:
     )
     assert guests(found) == [("blue/web2", 2, False)]
     assert errors["a"] == "blue/web1 lives on host1, says the overlay, and this is host2"
+
+
+def test_two_ports_of_one_number_are_not_two_guests() -> None:
+    """Their flows would have one match, and the one guest would speak for the other."""
+    ports = [LocalPort("b", 3, "red/web1"), LocalPort("a", 3, "blue/web1")]
+    found, errors = resolve(TOPOLOGY, HOST1, ports)
+    assert len(found) == 1
+    assert errors == {"a": "has the OpenFlow number 3, as port 'b' has"}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import struct
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ovs_lwt.backends.openflow import session
-from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State
+from ovs_lwt.backends.openflow import program, session, transaction
+from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State, SwitchRefused
 from ovs_lwt.backends.outcome import AUDIT, Synced
+from ovs_lwt.mistakes import Refused
+from ovs_lwt.view import View
 from tests.support import fake_switch
 from tests.support.fake_switch import BUNDLE_ADD, FLOW_MOD, GROUP_MOD, FakeSwitch, Flow, Message
 from tests.support.line import Line, holding, in_sync
@@ -304,6 +308,56 @@ def test_groups_come_before_the_flows_that_use_them_and_deletes_come_last() -> N
         *((GROUP_MOD, False), (FLOW_MOD, False)),
         *((FLOW_MOD, True), (GROUP_MOD, True)),
     ]
+
+
+def two_guests_behind_one_port() -> View:
+    """What nothing that finds guests' ports gives: both tenants' flows would have one match."""
+    good = view()
+    ports = dataclasses.replace(good.ports, port=np.full(len(good.ports), 7, np.uint32))
+    return dataclasses.replace(good, ports=ports)
+
+
+@pytest.mark.parametrize("piece", [1, session.PIECE], ids=["after others were sent", "at once"])
+def test_two_flows_of_one_match_are_refused_and_named_and_the_connection_stays(
+    monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(session, "PIECE", piece)
+    line = Line()
+    line.session.desire(two_guests_behind_one_port(), line.now)
+    line.connect()
+
+    assert line.state() is State.REFUSED
+    assert not line.given_up()
+    assert line.switch.state.flows == {}
+    (refused,) = line.events
+    assert isinstance(refused, SwitchRefused)
+    (reason,) = refused.reasons
+    assert re.fullmatch(
+        r"two flows would have one match: '.*in_port=7.*' and '.*in_port=7.*'", reason
+    )
+    line.forget()
+    line.desire(view())
+    assert line.state() is State.IN_SYNC
+    assert line.switch.state == holding(view())
+
+
+def test_two_flows_of_one_match_in_a_change() -> None:
+    line = in_sync(view())
+    held = line.switch.state.copy()
+    line.desire(two_guests_behind_one_port())
+    assert line.state() is State.REFUSED
+    assert not line.given_up()
+    assert line.switch.state == held
+    line.desire(view())
+    assert line.state() is State.IN_SYNC
+
+
+def test_a_switch_that_lists_a_flow_twice_is_asked_again() -> None:
+    """As it may where somebody changes the flow's cookie between two portions of the list."""
+    block = program.full(view()).blocks[0]
+    twice = transaction.Transaction([block, block], {}, program.full(view()))
+    with pytest.raises(Refused, match=r"the switch lists two flows with one match: '.+' and '.+'"):
+        list(iter(lambda: twice.take(lambda _: 1), None))
 
 
 def test_the_bundle_is_opened_and_stands_behind_a_barrier_before_its_commit() -> None:

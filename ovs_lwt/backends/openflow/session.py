@@ -348,10 +348,10 @@ class Session:
         self._target = view
         try:
             self._transaction = difference()
+            piece = self._piece(self._transaction)
         except Refused as refused:
             self._refuse((str(refused),), now)
             return
-        piece = self._piece(self._transaction)
         if not piece:
             self._agree(self._transaction, now)
             return
@@ -371,8 +371,14 @@ class Session:
         """
         if self._complete or self._transaction is None:
             return False
+        piece: list[memoryview] = []
         # Once the switch has refused one message, it would refuse the bundle.
-        piece = [] if self._errors else self._piece(self._transaction)
+        if not self._errors:
+            try:
+                piece = self._piece(self._transaction)
+            except Refused as refused:
+                # The bundle is open: it is discarded as if the switch had said so.
+                self._errors.append(str(refused))
         self.outbox.extend(piece)
         if not piece:
             self._complete, self._waits_for = True, self._xid()

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ovs_lwt.backends.openflow import encode, floods, listing, wire
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, COOKIE_OURS, COOKIE_OURS_MASK
 from ovs_lwt.backends.openflow.program import Part, Program
-from ovs_lwt.delta import Block, Indices, Installed
+from ovs_lwt.delta import Block, DuplicateKey, Indices, Installed
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.stencil import Bytes, big_endian
 
 _COOKIE = 0  # the first part of a flow's value, in both layouts
@@ -107,6 +108,8 @@ class Transaction:
         """Return the next messages to send; None: that was all.
 
         number: gives the first of so many transaction ids in a row
+
+        Raises Refused if two flows have one match; then there is nothing more to take.
         """
         step = next(self._steps, None)
         if step is None:
@@ -135,12 +138,20 @@ class Transaction:
         )
 
     def _flows(self, installed: Sequence[Block], desired: Sequence[Part]) -> Iterator[_Step]:
-        there = Installed(installed)
+        try:
+            there = Installed(installed)
+        except DuplicateKey as duplicate:
+            lines = [listing.flow_line(installed[block], row) for block, row in duplicate.args]
+            raise Refused(_both("the switch lists two flows with one match", lines)) from None
         count = 0
         for part in desired:
             flows = part.flows()
             count += sum(len(each.block) for each in flows)
-            differing = there.differing([each.block for each in flows])
+            try:
+                differing = there.differing([each.block for each in flows])
+            except DuplicateKey as duplicate:
+                lines = [flows[block].line(row) for block, row in duplicate.args]
+                raise Refused(_both("two flows would have one match", lines)) from None
             for number, (each, rows) in enumerate(zip(flows, differing, strict=True)):
                 if len(rows):
                     self._counts.update(flows_written=len(rows))
@@ -172,6 +183,10 @@ class Transaction:
         self.foreign[:0] = [f"group_id={id_}" for id_ in stale if not floods.is_ours(id_)]
         self.growth = (self.growth[0], len(desired) - len(installed))
         yield from _group_steps(("DELETE", id_, installed[id_]) for id_ in stale)
+
+
+def _both(what: str, lines: Sequence[str]) -> str:
+    return f"{what}: " + " and ".join(f"'{line}'" for line in lines)
 
 
 def _line(part: Part, number: int, rows: Indices, row: int) -> str:
