@@ -100,6 +100,14 @@ class Slice:
         return self.addresses4, self.addresses6, self.pairs4, self.pairs6
 
     @cached_property
+    def bare(self) -> Flags:
+        """bool[E]: the endpoints of which the overlay says no address, nor an allowed pair."""
+        bare = np.ones(len(self), np.bool_)
+        for relation in self.relations:
+            bare[relation.endpoint] = False
+        return bare
+
+    @cached_property
     def keys(self) -> U64:
         """uint64[E], ascending: tenant and MAC of every endpoint in one number.
 

@@ -283,6 +283,11 @@ class Topology:
             found.append(replace(columns, tenant=columns.tenant + shift))
         return stacked(found or [EMPTY.endpoints])
 
+    def bare(self, endpoints: Indices) -> Flags:
+        """Say of these endpoints (ascending) whether they are `Slice.bare`."""
+        found = [self.slices[number].bare[rows] for number, rows in self._by_slice(endpoints)]
+        return np.concatenate(found or [np.empty(0, np.bool_)])
+
     def tenants_of(self, endpoints: Indices) -> Indices:
         """Return the tenants of these endpoints (ascending), each once."""
         found = [np.empty(0, np.intp)]

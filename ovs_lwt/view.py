@@ -124,6 +124,17 @@ class View:
         return self.topology.taken(self.ports.endpoint.astype(np.intp))
 
     @cached_property
+    def with_bare(self) -> Flags:
+        """bool[T]: the tenants with a guest here that is held to its MAC alone."""
+        bare = self.topology.bare(self.ports.endpoint.astype(np.intp))
+        return self._tenants_of(bare & ~self.guests.spoofing)
+
+    def _tenants_of(self, ports: Flags) -> Flags:
+        tenants = np.zeros(len(self.topology.tenants), np.bool_)
+        tenants[self.guests.tenant[ports]] = True
+        return tenants
+
+    @cached_property
     def here(self) -> Flags:
         """bool[T]: the tenants with an endpoint on this host."""
         here = np.zeros(len(self.topology.tenants), np.bool_)

@@ -168,6 +168,10 @@ class Scope:
         low, high = np.searchsorted(self.view.ports.endpoint, edges)
         return int(low), int(high)
 
+    def of_tenants(self, flags: Flags) -> Flags:
+        """bool[T]: what is said of all tenants of the view, of those in the slice."""
+        return flags[self.first_tenant : self.first_tenant + self.part.tenants]
+
     @cached_property
     def owned4(self) -> tuple[Indices, U32]:
         """The IPv4 addresses of the endpoints wanted: (endpoint, address), ascending."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 VERSION = 5
 ERROR, FLOW_MOD, GROUP_MOD, MULTIPART_REQUEST, MULTIPART_REPLY = 1, 14, 15, 18, 19
 BARRIER_REQUEST, BARRIER_REPLY, BUNDLE_CONTROL, BUNDLE_ADD = 20, 21, 33, 34
-PORT_MOD, SET_ASYNC, REQUEST_FORWARD = 16, 28, 32
+SET_CONFIG, PORT_MOD, SET_ASYNC, REQUEST_FORWARD = 9, 16, 28, 32
 OPEN, COMMIT, DISCARD = 0, 4, 6
 FLOW_STATS, GROUP_DESC, PORT_DESC, FLOW_MONITOR = 1, 7, 13, 16
 ADDED, REMOVED, PAUSED = 1, 2, 5  # of a flow update
@@ -312,7 +312,7 @@ class FakeSwitch:
 def _watches(message: Message) -> bool:
     kind = int.from_bytes(message.body[:2], "big")
     listed = message.kind == MULTIPART_REQUEST and kind in (FLOW_MONITOR, PORT_DESC)
-    return listed or message.kind == SET_ASYNC
+    return listed or message.kind in (SET_ASYNC, SET_CONFIG)
 
 
 def error(about: Message, what: tuple[int, int]) -> bytes:

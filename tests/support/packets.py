@@ -57,7 +57,7 @@ def stamped(frame: bytes, mark: bytes) -> bytes:
 
 def ethernet(source: str, target: str, mark: bytes, ethertype: int = EXPERIMENT) -> bytes:
     """A bare frame with nothing but a token in it."""
-    return stamped(_serialized(ETHERNET.ethernet(target, source, ethertype)), mark)
+    return stamped(serialized(ETHERNET.ethernet(target, source, ethertype)), mark)
 
 
 def arp(
@@ -74,7 +74,7 @@ def arp(
     body = ARP.arp(
         opcode=op, src_mac=sender[0], src_ip=sender[1], dst_mac=target_mac, dst_ip=target
     )
-    return stamped(_serialized(ETHERNET.ethernet(to, source, ETH_ARP), body), mark)
+    return stamped(serialized(ETHERNET.ethernet(to, source, ETH_ARP), body), mark)
 
 
 def ip(source: tuple[str, str], target: tuple[str, str], mark: bytes) -> bytes:
@@ -84,8 +84,8 @@ def ip(source: tuple[str, str], target: tuple[str, str], mark: bytes) -> bytes:
     """
     if ip_address(source[1]).version == 6:
         echo = ICMPV6.echo(data=mark)
-        return _icmpv6(ICMPV6.ICMPV6_ECHO_REPLY, source, target, echo, mark)
-    return _serialized(
+        return icmpv6_frame(ICMPV6.ICMPV6_ECHO_REPLY, source, target, echo, mark)
+    return serialized(
         ETHERNET.ethernet(target[0], source[0], ETH_IPV4),
         IPV4.ipv4(src=source[1], dst=target[1], proto=socket.IPPROTO_ICMP),
         ICMP.icmp(ICMP.ICMP_ECHO_REPLY, data=ICMP.echo(data=mark)),
@@ -94,7 +94,7 @@ def ip(source: tuple[str, str], target: tuple[str, str], mark: bytes) -> bytes:
 
 def dhcp(source: str, mark: bytes, ports: tuple[int, int] = (68, 67)) -> bytes:
     """The beginning of DHCP: from no address to everybody (RFC 2131, 4.1)."""
-    return _serialized(
+    return serialized(
         ETHERNET.ethernet(BROADCAST, source, ETH_IPV4),
         IPV4.ipv4(src="0.0.0.0", dst="255.255.255.255", proto=socket.IPPROTO_UDP),
         UDP.udp(*ports),
@@ -118,7 +118,9 @@ def solicitation(
     if link_layer is not None:
         option = ICMPV6.nd_option_sla(hw_src=source[0] if link_layer == "source" else link_layer)
     body = ICMPV6.nd_neighbor(dst=target, option=option)
-    return _icmpv6(ICMPV6.ND_NEIGHBOR_SOLICIT, source, to or solicited_nodes(target), body, mark)
+    return icmpv6_frame(
+        ICMPV6.ND_NEIGHBOR_SOLICIT, source, to or solicited_nodes(target), body, mark
+    )
 
 
 def advertisement(
@@ -129,7 +131,7 @@ def advertisement(
     if link_layer is not None:
         option = ICMPV6.nd_option_tla(hw_src=source[0] if link_layer == "source" else link_layer)
     body = ICMPV6.nd_neighbor(res=0b001, dst=target, option=option)
-    return _icmpv6(ICMPV6.ND_NEIGHBOR_ADVERT, source, ALL_NODES, body, mark)
+    return icmpv6_frame(ICMPV6.ND_NEIGHBOR_ADVERT, source, ALL_NODES, body, mark)
 
 
 def icmpv6(
@@ -141,17 +143,19 @@ def icmpv6(
     match kind:
         case "router-solicitation":
             body, to = ICMPV6.nd_router_solicit(), ("33:33:00:00:00:02", "ff02::2")
-            return _icmpv6(ICMPV6.ND_ROUTER_SOLICIT, source, to, body, mark)
+            return icmpv6_frame(ICMPV6.ND_ROUTER_SOLICIT, source, to, body, mark)
         case "router-advertisement":
             body = ICMPV6.nd_router_advert(ch_l=64, rou_l=1800)
-            return _icmpv6(ICMPV6.ND_ROUTER_ADVERT, source, ALL_NODES, body, mark)
+            return icmpv6_frame(ICMPV6.ND_ROUTER_ADVERT, source, ALL_NODES, body, mark)
         case "redirect":
             # RFC 4861, 4.5: reserved, target, destination.
             targets = IPv6Address("fd00::12").packed + IPv6Address("fd00::99").packed
-            return _icmpv6(137, source, ALL_NODES, b"\0" * 4 + targets, mark)
+            return icmpv6_frame(137, source, ALL_NODES, b"\0" * 4 + targets, mark)
         case "listener-report":
             to = ("33:33:00:00:00:16", "ff02::16")
-            return _icmpv6(ICMPV6.MLDV2_LISTENER_REPORT, source, to, ICMPV6.mldv2_report(), mark)
+            return icmpv6_frame(
+                ICMPV6.MLDV2_LISTENER_REPORT, source, to, ICMPV6.mldv2_report(), mark
+            )
 
 
 ALL_NODES = ("33:33:00:00:00:01", "ff02::1")
@@ -184,10 +188,10 @@ def behind_extension(frame: bytes) -> bytes:
     return head + frame[21:54] + options + frame[54:]
 
 
-def _icmpv6(
+def icmpv6_frame(
     kind: int, source: tuple[str, str], target: tuple[str, str], body: Any, mark: bytes
 ) -> bytes:
-    frame = _serialized(
+    frame = serialized(
         ETHERNET.ethernet(target[0], source[0], ETH_IPV6),
         IPV6.ipv6(src=source[1], dst=target[1], nxt=socket.IPPROTO_ICMPV6, hop_limit=255),
         ICMPV6.icmpv6(kind, data=body),
@@ -195,7 +199,7 @@ def _icmpv6(
     return stamped(frame, mark)
 
 
-def _serialized(*protocols: Any) -> bytes:
+def serialized(*protocols: Any) -> bytes:
     frame = PACKET.Packet()
     for protocol in protocols:
         frame.add_protocol(protocol)
@@ -256,13 +260,12 @@ def read_advertisement(frame: bytes) -> Advertisement | None:
         return None
     said = body.data
     option = said.option
-    assert option is None or isinstance(option, ICMPV6.nd_option_tla), option
     payload = frame[54 : 54 + ip.payload_length]
     return Advertisement(
         (outer.src, str(IPv6Address(ip.src))),
         (outer.dst, str(IPv6Address(ip.dst))),
         str(IPv6Address(said.dst)),
-        option.hw_src if option else None,
+        option.hw_src if isinstance(option, ICMPV6.nd_option_tla) else None,
         bool(said.res & 0b100),
         bool(said.res & 0b010),
         bool(said.res & 0b001),

@@ -16,6 +16,7 @@ from typing import Final
 # ofp_type, OpenFlow 1.4.1, 7.1.1.
 _GROUP_MOD, _MULTIPART_REQUEST, _MULTIPART_REPLY = 15, 18, 19
 _BARRIER_REQUEST, _BARRIER_REPLY, _BUNDLE_CONTROL, _BUNDLE_ADD = 20, 21, 33, 34
+_SETTINGS = (9, 28)  # set-config, set-async: it has none to set
 _OPEN, _COMMIT = 0, 4  # ofp_bundle_ctrl_type, 7.3.9.2
 _FLOW_STATS: Final = 1
 _MORE: Final = 1
@@ -85,7 +86,7 @@ class QuickSwitch:
                 self.commits += 1
             self._bundle.clear()
             yield _reply(_BUNDLE_CONTROL, xid, struct.pack("!IHH", bundle, what + 1, flags))
-        else:
+        elif kind not in _SETTINGS:
             raise ValueError(f"a message of type {kind} outside of a bundle")
 
     def _apply(self, message: bytes) -> None:

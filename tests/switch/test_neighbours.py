@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.discovery import NONCE, soliciting
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.ovs import eventually
 from tests.support.packets import (
@@ -206,17 +207,63 @@ def test_duplicate_detection_with_an_option_is_not_answered(
     assert wires.heard(mark) == stage.peers("blue/router")
 
 
-def test_duplicate_detection_of_a_taken_address_is_the_owners_to_answer(
-    stage: OverlayLab, wires: Wires
+@pytest.mark.parametrize("kind", ["global", "link-local"])
+@pytest.mark.parametrize("asking", ["blue/web1", "blue/bare", "blue/router"])
+@pytest.mark.parametrize("options", [b"", NONCE], ids=["plain", "nonce"])
+def test_who_looks_for_a_duplicate_is_told_and_the_owner_hears_nothing(
+    stage: OverlayLab, wires: Wires, asking: str, kind: str, options: bytes
 ) -> None:
-    """RFC 4862, 5.4.4: the owner tells all nodes. The switch keeps quiet."""
-    mac, web2 = stage.mac("blue/web1"), stage.at("blue/web2", 6)
+    """RFC 4862, 5.4.3: an owner that hears of it before it is sure of its address gives it up."""
+    mac, web2 = stage.mac(asking), _address(stage, "blue/web2", kind)
     mark = token()
-    wires.say("blue/web1", solicitation((mac, "::"), web2[1], mark, link_layer=None))
-    assert wires.heard(mark) == stage.peers("blue/web1")
-    assert eventually(lambda: bool(_advertised(wires.all_heard("blue/web1"), web2[1])))
-    (said,) = _advertised(wires.all_heard("blue/web1"), web2[1])
-    assert (said.target, said.link_layer, said.solicited) == (ALL_NODES, web2[0], False)
+    wires.say(asking, soliciting((mac, "::"), web2[1], options, mark))
+    assert wires.heard(mark) == {asking: 1}
+    assert read_advertisement(wires.copies(asking, mark)[0]) == Advertisement(
+        source=web2,
+        target=ALL_NODES,
+        about=web2[1],
+        # There is no room for it. Who learns that an address is taken needs none.
+        link_layer=None,
+        router=False,
+        solicited=False,
+        override=True,
+        hop_limit=255,
+        checksum_right=True,
+    )
+    assert not wires.on_underlay(mark)
+
+
+@pytest.mark.parametrize("asking", ["blue/web1", "blue/bare"])
+def test_nobody_is_probed_alone(stage: OverlayLab, wires: Wires, asking: str) -> None:
+    """A probe in a frame to the owner would be heard by the owner, and by nobody who may answer."""
+    mac, web2 = stage.mac(asking), stage.mac("blue/web2")
+    for target, probe in (
+        (stage.ip("blue/web2"), arp(mac, (mac, "0.0.0.0"), stage.ip("blue/web2"), b"", to=web2)),
+        (
+            stage.ip("blue/web2", 6),
+            soliciting(
+                (mac, "::"), stage.ip("blue/web2", 6), b"", b"", to=(web2, "ff02::1:ff00:12")
+            ),
+        ),
+    ):
+        mark = token()
+        wires.say(asking, probe + mark)
+        assert "blue/web2" not in wires.heard(mark), target
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own", "another's"])
+def test_where_neighbours_flood_a_guest_probes_for_its_own_addresses_alone(
+    stage: OverlayLab, wires: Wires, own: bool
+) -> None:
+    """Nobody is asked for it, and the guest could not use another."""
+    mac, meant = stage.mac("green/web1"), "green/web1" if own else "green/web2"
+    for probe in (
+        arp(mac, (mac, "0.0.0.0"), stage.ip(meant), b""),
+        solicitation((mac, "::"), stage.ip(meant, 6), b"", link_layer=None),
+    ):
+        mark = token()
+        wires.say("green/web1", probe + mark)
+        assert wires.heard(mark) == (stage.peers("green/web1") if own else {})
 
 
 @pytest.mark.parametrize("asking", ["blue/web1", "blue/router"])

@@ -162,7 +162,8 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
     )
     for mine, differing in zip((one, other), found, strict=True):
         mine.add_tenants(differing.tenants)
-    come_or_gone = _differing(_here(old), _here(new))
+    # What depends on which guests are here concerns all endpoints of the tenant.
+    come_or_gone = np.union1d(_differing(_here(old), _here(new)), _reguarded(old, new))
     relisted = _relisted(one, other)
     replugged = _differing_ports(old, new)
     for side in (one, other):
@@ -176,6 +177,14 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
 def _here(view: View) -> U64:
     """The VNIs of the tenants here."""
     return view.topology.tenants.vni[view.here].astype(np.uint64)
+
+
+def _reguarded(old: View, new: View) -> U64:
+    """The VNIs of tenants that have got, or lost, their guests without addresses here."""
+    one, other = (
+        view.topology.tenants.vni[view.with_bare].astype(np.uint64) for view in (old, new)
+    )
+    return _differing(one, other)
 
 
 def _relisted(old: _Side, new: _Side) -> U64:

@@ -22,6 +22,15 @@ from ovs_lwt.backends.openflow import framework
 _ETHERTYPE_IPV4, _ETHERTYPE_ARP, _ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
 _PROTOCOL_UDP, _PROTOCOL_ICMP6 = 17, 58
 
+_WHOLE = frozenset({"255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"})
+"""Masks of addresses that are matched as they are."""
+
+# NXM_NX_IP_FRAG in ovs-fields(7): bit 0 says that it is a fragment, bit 1 that it is not the first.
+_FRAGMENTS = {"first": 1, "later": 3}
+
+_FRAG_NX_MATCH = 3  # OFPC_FRAG_NX_MATCH in OVS's openflow-common.h: `set-frags BRIDGE nx-match`
+_MISS_SEND_LEN = 128  # bytes of a packet for the controller: the default, OpenFlow 1.4, 7.3.2
+
 # Two of Nicira's actions, encap(nsh) and decap(), see ovs-actions(7): subtype, and the type of
 # packet that comes out. os-ken and Ryu have a class for the first, which raises NameError, and none
 # for the second.
@@ -32,6 +41,7 @@ _SHORTHANDS: dict[str, dict[str, int]] = {
     "arp": {"eth_type": _ETHERTYPE_ARP},
     "ip": {"eth_type": _ETHERTYPE_IPV4},
     "udp": {"eth_type": _ETHERTYPE_IPV4, "ip_proto": _PROTOCOL_UDP},
+    "udp6": {"eth_type": _ETHERTYPE_IPV6, "ip_proto": _PROTOCOL_UDP},
     "ipv6": {"eth_type": _ETHERTYPE_IPV6},
     "icmp6": {"eth_type": _ETHERTYPE_IPV6, "ip_proto": _PROTOCOL_ICMP6},
 }
@@ -49,6 +59,7 @@ _FIELDS: dict[str, str] = {
     "nw_dst": "ipv4_dst",
     "ipv6_src": "ipv6_src",
     "ipv6_dst": "ipv6_dst",
+    "nw_frag": "ip_frag",
     "nw_proto": "ip_proto",
     "tp_src": "udp_src",
     "tp_dst": "udp_dst",
@@ -72,6 +83,8 @@ _FIELDS: dict[str, str] = {
     "tun_ipv6_dst": "tun_ipv6_dst",
     "reg0": "reg0",
     "reg1": "reg1",
+    "reg2": "reg2",
+    "reg3": "reg3",
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }
@@ -169,6 +182,15 @@ def flow_stats_request(xid: int, portion: int = 0, portions: int = 1) -> bytes:
     return encoded(request, xid)
 
 
+def fragments_by_header(xid: int) -> bytes:
+    """OFPT_SET_CONFIG: let flows see the ports and types in a first fragment's header. Open vSwitch
+    would hide them, and fragments of neighbour discovery and DHCP could not be told from others.
+    """
+    return encoded(
+        _protocol().ofproto_parser.OFPSetConfig(_protocol(), _FRAG_NX_MATCH, _MISS_SEND_LEN), xid
+    )
+
+
 def group_desc_request(xid: int) -> bytes:
     """Ask for every group."""
     return encoded(_protocol().ofproto_parser.OFPGroupDescStatsRequest(_protocol(), 0), xid)
@@ -256,7 +278,7 @@ def _match(fields: Mapping[str, Any]) -> Any:
         if name in _SHORTHANDS:
             wanted.update(_SHORTHANDS[name])
         elif name in _FIELDS:
-            wanted[_FIELDS[name]] = _user_value(value)
+            wanted[_FIELDS[name]] = _FRAGMENTS[value] if name == "nw_frag" else _user_value(value)
         else:
             raise NotEncodable(f"match on {name}")
     ordered = sorted(wanted.items(), key=lambda field: _ORDER.get(field[0], _ORDER["eth_type"]))
@@ -342,8 +364,10 @@ def _user_value(value: Any) -> Any:
     parsed.
     """
     match value:
-        case IPMask():
+        case IPMask() if str(value.mask) in _WHOLE:
             return str(value.ip)
+        case IPMask():
+            return (str(value.ip), str(value.mask))
         case EthMask() if value.mask is not None and str(value).count("/"):
             return tuple(str(value).split("/"))
         case EthMask():

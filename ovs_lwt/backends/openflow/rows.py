@@ -32,6 +32,7 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
     if len(scope.ports):
         yield from _security(scope)
     if scope.endpoints_wanted.any():
+        yield from _spoken_for(scope)
         yield from _respond(scope)
     yield from _forward(scope)
     if scope.relisted.any():
@@ -41,7 +42,8 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
 def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
     """The flows that are no tenant's. constants: the entries that have one row on every host."""
     for entry in constants:
-        yield Rows(entry, 1, tunnel_of(view))
+        if view.nd_by_flow or not entry.startswith("advertise."):
+            yield Rows(entry, 1, tunnel_of(view))
     tenants = view.topology.tenants
     renamed = view.here & (tenants.mark != tenants.vni)
     nobodys = tenants.vni[renamed & ~np.isin(tenants.vni, tenants.mark[view.here])]
@@ -84,23 +86,57 @@ def _security(scope: Scope) -> Iterator[Rows]:
     held = scope.ports[~trusted]
     has4, has6 = _has_address(scope, scope.owned4[0]), _has_address(scope, scope.owned6[0])
     owner = scope.endpoint_of(held)
-    four, six = has4[owner], has6[owner]
-    yield _port_rows(scope, "mac_only", held[~four & ~six])
-    for entry in ("arp_probe", "dhcp"):
-        yield _port_rows(scope, entry, held[four])
-    for entry in ("duplicate_detection", "router_solicitation", "listener_report"):
-        yield _port_rows(scope, entry, held[six])
+    four, six, bare = has4[owner], has6[owner], scope.part.bare[owner]
+    answered = scope.tenant_columns.answer_neighbours[scope.endpoints.tenant[owner]]
+    for entry in _BARE:
+        yield _port_rows(scope, entry, held[bare])
+    yield _port_rows(scope, "without_address", held[four])
+    yield _port_rows(scope, "without_address6", held[six])
+    yield _port_rows(scope, "arp_probe", held[four & answered])
+    yield _port_rows(scope, "duplicate_detection", held[six & answered])
     yield _port_rows(scope, "other_protocols", held[four | six])
     port, ip = _join(owner, *scope.owned4)
     for entry in ("arp", "ipv4"):
         yield _port_rows(scope, entry, held[port], ip=ip)
+    alone = ~answered[port]
+    yield _port_rows(scope, "arp_probe_own", held[port[alone]], ip=ip[alone])
     port, ip6 = _join(owner, *scope.owned6)
     for entry in ("solicitation", "solicitation_bare", "ipv6"):
         yield _port_rows(scope, entry, held[port], ip6=ip6)
+    alone = ~answered[port]
+    yield _port_rows(scope, "duplicate_detection_own", held[port[alone]], ip6=ip6[alone])
     # Every address of an endpoint with every address: what it advertises, and what it sends from.
     pair, target = _join(owner[port], *scope.owned6)
     for entry in ("advertisement", "advertisement_bare"):
         yield _port_rows(scope, entry, held[port[pair]], ip6=ip6[pair], target=target)
+
+
+_BARE = (
+    "mac_only",
+    "own_mac_arp",
+    "own_mac_solicitation",
+    "own_mac_solicitation_bare",
+    "own_mac_advertisement",
+    "own_mac_advertisement_bare",
+)
+
+
+def _spoken_for(scope: Scope) -> Iterator[Rows]:
+    """What a guest that is held to its MAC alone may not say, in the tenants that have one here."""
+    guarded = scope.of_tenants(scope.view.with_bare)[scope.endpoints.tenant]
+    if not guarded.any():
+        return
+    floods_them = ~scope.tenant_columns.answer_neighbours[scope.endpoints.tenant]
+    for slot, (owner, address), always, unanswered in (
+        ("ip", scope.owned4, ("anothers_ipv4", "anothers_arp"), "anothers_probed"),
+        ("ip6", scope.owned6, ("anothers_ipv6", "anothers_advertised"), "anothers_detected"),
+    ):
+        for entries, chosen in ((always, guarded), ((unanswered,), guarded & floods_them)):
+            known = chosen[owner]
+            vni = scope.vni[scope.endpoints.tenant[owner[known]]]
+            for entry in entries:
+                columns = {"vni": vni, slot: address[known]}
+                yield Rows(f"security.{entry}", int(known.sum()), columns)
 
 
 def _respond(scope: Scope) -> Iterator[Rows]:

@@ -283,6 +283,8 @@ class Session:
     def _read(self, now: float, *, groups_alone: bool = False) -> None:
         self.state, self._began = State.READING, now
         assert self._desired is not None, "reading begins when there is a view"
+        # Each time anew: somebody may have changed it, and the framework does when it connects.
+        self.outbox.append(encode.fragments_by_header(self._xid()))
         portions = 0 if groups_alone else _portions(self._desired)
         reading = _Reading(self._xid(), self._xid(), portions)
         self._reading = reading
