@@ -33,7 +33,7 @@ from ovs_lwt.lab.demo import demo
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import on_plane
-from ovs_lwt.sources.overlay_file import OverlayFile, load, planes_in
+from ovs_lwt.sources.overlay_file import OverlayFile, planes_in
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
 
 app = typer.Typer(
@@ -61,16 +61,22 @@ def _top(
 
 
 @app.command()
-def validate(overlay: Overlay) -> None:
-    """Check an overlay file; every mistake with its place."""
-    topology = load(overlay)
-    counts = {
-        "tenant": len(topology.tenants),
-        "endpoint": len(topology.endpoints),
-        "host": len(topology.vteps),
-    }
-    told = (f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items())
-    print(f"{overlay}: valid: {', '.join(told)}")
+def validate(
+    overlay: Annotated[
+        Path, typer.Argument(help="The overlay file; -: standard input.", metavar="OVERLAY")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for mistakes.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+) -> None:
+    """Check an overlay file; every mistake with its place, and what is most likely not meant.
+
+    The exit status is 0 if it is valid, else 2.
+    """
+    from ovs_lwt.ops import validate as validating
+
+    topology, mistakes, found = validating.validate(overlay, strict=strict)
+    validating.show(overlay, topology, mistakes, found, as_json=json_)
+    raise typer.Exit(2 if mistakes else 0)
 
 
 @app.command()

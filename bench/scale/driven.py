@@ -21,7 +21,7 @@ from ovs_lwt.agent import Item, Reload
 from ovs_lwt.app import OvsLwt
 from ovs_lwt.backends.openflow.session import State
 from ovs_lwt.ovs_host import OvsHost
-from ovs_lwt.sources import Source
+from ovs_lwt.sources import Source, Unkept
 from ovs_lwt.topology import Topology
 
 Script = Generator[Topology | float, None, dict[str, Any]]
@@ -30,7 +30,7 @@ do; is continued when the one is installed, or the other has come. Returns what 
 """
 
 
-class Held:
+class Held(Unkept):
     """A source that says what it was last given."""
 
     def __init__(self, topology: Topology) -> None:

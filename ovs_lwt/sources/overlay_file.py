@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -11,19 +12,23 @@ from typing import Any
 import yaml
 
 from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
-from ovs_lwt.mistakes import OverlayInvalid
+from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
 from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
 from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
+from ovs_lwt.sources.kept import ENDPOINTS, OVERLAY, Kept
 from ovs_lwt.sources.pairs import check_pairs
 from ovs_lwt.sources.planes import check_planes
 from ovs_lwt.sources.replicators import check_replicators
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, joined
+from ovs_lwt.sources.settled import Stamp, stamp, whole
 from ovs_lwt.sources.words import path_text
 from ovs_lwt.sources.yaml_places import LOADER, line_of, parse, to_python
 from ovs_lwt.topology import TenantColumns, Topology, VtepColumns
+
+LOG = logging.getLogger(__name__)
 
 # Endpoints by the million belong into the endpoints file.
 YAML_LIMIT = 64 << 20
@@ -36,23 +41,87 @@ _FLAGS = frozenset({"external", "replicator", "router"})
 
 @dataclass(slots=True)
 class OverlayFile:
-    """A `Source`: the overlay file at `path`, and the endpoints file it named last."""
+    """A `Source`: the overlay file at `path`, and the endpoints file it named last.
+
+    keep: the folder for the overlay that was last accepted; None: it is read once, and may be a
+    pipe
+    """
 
     path: Path
+    keep: Path | None = None
     _endpoints: Path | None = field(default=None, init=False)
+    _kept: Kept = field(init=False)
+    _settled: dict[Path, Stamp | None] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._kept = Kept(self.keep)
 
     def read(self) -> Topology:
-        """Return the overlay; raise `OverlayInvalid` with all mistakes."""
-        reading = _Reading(str(self.path), self.path.parent)
+        """Return the overlay; raise `OverlayInvalid` with all mistakes, and `Refused` while
+        somebody is writing it.
+        """
+        self._kept.begin()
+        again = self.keep is not None
+        if again:
+            self._refuse_unfinished()
+        reading = _Reading(str(self.path), self.path.parent, self._kept, pipes=not again)
         try:
             return reading.load(self.path)
         finally:
             # An unreadable overlay names none: then go on watching the one known before.
             self._endpoints = reading.endpoints_path or self._endpoints
 
+    def accept(self) -> None:
+        """What was last read runs now: keep it for the next start. Raises OSError."""
+        self._kept.accept()
+
+    def accepted(self) -> bool:
+        """Say whether what was last read is what was last accepted."""
+        return self._kept.digests() == self._kept.accepted()
+
+    def last_good(self) -> Topology | None:
+        """Return the overlay that was last accepted; None if none was, or if it is damaged."""
+        files = self._kept.files()
+        if files is None:
+            return None
+        overlay, endpoints = files
+        try:
+            return _Reading(str(overlay), overlay.parent, endpoints_file=endpoints).load(overlay)
+        except OverlayInvalid as invalid:
+            LOG.error("the overlay that was last accepted is damaged: %s", invalid.mistakes[0])
+            return None
+
+    def describe(self, *, last_good: bool = False) -> dict[str, Any]:
+        """Return the files with their digests, as `sha256sum` prints them."""
+        digests = self._kept.accepted() if last_good else self._kept.digests()
+        about: dict[str, Any] = {"file": str(self.path), "sha256": digests.get(OVERLAY)}
+        if ENDPOINTS in digests:
+            about["endpoints_file"] = str(self._endpoints)
+            about["endpoints_sha256"] = digests[ENDPOINTS]
+        return about
+
     def version(self) -> Hashable:
-        """Return what `stat` says of both files; it changes when one of them is written."""
-        return tuple(_stamp(path) for path in (self.path, self._endpoints) if path is not None)
+        """Return what `stat` says of both files; it changes when one of them has been written, and
+        not while somebody writes it.
+        """
+        for path in self._files():
+            if (found := stamp(path)) != self._settled.get(path):
+                # The other file may be next: both are taken over together.
+                if not whole(path, self._settled.get(path)):
+                    break
+                self._settled[path] = found
+        return tuple(self._settled.get(path) for path in self._files())
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self.path,) if self._endpoints is None else (self.path, self._endpoints)
+
+    def _refuse_unfinished(self) -> None:
+        for path in self._files():
+            if not whole(path, self._settled.get(path)):
+                raise Refused(
+                    f"{path} is being written: try again once it is closed. (Better write another"
+                    " file, and rename it)"
+                )
 
 
 def load(path: Path) -> Topology:
@@ -80,31 +149,50 @@ def parse_text(text: str, name: str = "overlay.yaml", base: Path | None = None) 
     return _Reading(name, Path(name).parent if base is None else base).parse(text)
 
 
+def parse_bytes(data: bytes, name: str, base: Path) -> Topology:
+    """Read an overlay from the bytes of a file; like `parse_text` otherwise."""
+    return _Reading(name, base, pipes=True).decode(data)
+
+
 def from_dict(overlay: dict[str, Any], name: str = "overlay.yaml") -> Topology:
     """Read an overlay from plain dicts, lists, text and numbers, as if they stood in a file."""
     return parse_text(yaml.safe_dump(overlay, sort_keys=False, allow_unicode=True), name)
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 class _Reading:
     """One reading of one overlay: what is found wrong on the way, and the result."""
 
-    def __init__(self, name: str, base: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        base: Path,
+        kept: Kept | None = None,
+        endpoints_file: Path | None = None,
+        *,
+        pipes: bool = False,
+    ) -> None:
+        """endpoints_file: where the endpoints are, whatever the overlay names; pipes: read those,
+        too.
+        """
+        self._pipes = pipes
         self._name = name
         self._base = base
+        self._kept = kept
+        self._endpoints_file = endpoints_file
         self._report = Report(name)
         self.endpoints_path: Path | None = None
 
     def load(self, path: Path) -> Topology:
         data = self._bytes(path, self._name, YAML_LIMIT)
         self._report.raise_if_any()
+        if self._kept is not None:
+            self._kept.note(OVERLAY, data)
+        return self.decode(data)
+
+    def decode(self, data: bytes) -> Topology:
+        if len(data) > YAML_LIMIT:
+            self._report.add(Spot(self._name), f"is larger than {YAML_LIMIT >> 20} MiB")
+            self._report.raise_if_any()
         try:
             return self.parse(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -150,12 +238,14 @@ class _Reading:
         return _topology(overlay, rows)
 
     def _endpoints(self, named: str, draft: Draft, spot: Spot) -> EndpointRows | None:
-        path = self._base / named
+        path = self._endpoints_file or self._base / named
         self.endpoints_path = path
         before = len(self._report)
         data = self._bytes(path, str(path), CSV_LIMIT, spot)
         if len(self._report) > before:
             return None
+        if self._kept is not None:
+            self._kept.note(ENDPOINTS, data)
         tenants = {name: index for index, name in enumerate(draft.tenants)}
         hosts = {name: index for index, name in enumerate(draft.vteps)}
         return endpoints_csv.read(data, str(path), tenants, hosts, self._report)
@@ -166,9 +256,11 @@ class _Reading:
         spot = spot or Spot(label)
         try:
             about = path.stat()
-            # A pipe is somebody's <(…); a device may never end.
-            if not stat.S_ISREG(about.st_mode) and not stat.S_ISFIFO(about.st_mode):
-                what = "directory" if stat.S_ISDIR(about.st_mode) else "device"
+            # A pipe is somebody's <(…), and can be read once; a device may never end.
+            pipe = stat.S_ISFIFO(about.st_mode)
+            if not stat.S_ISREG(about.st_mode) and not (pipe and self._pipes):
+                kinds = {"directory": stat.S_ISDIR(about.st_mode), "pipe": pipe}
+                what = next((kind for kind, it in kinds.items() if it), "device")
                 self._report.add(spot, f"{said}is a {what}, not a file")
                 return b""
             pieces: list[bytes] = []

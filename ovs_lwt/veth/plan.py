@@ -22,8 +22,8 @@ _UDP: Final = 8
 _OUTER_IP: Final = {4: 20, 6: 40}
 _LABEL: Final = 4  # what MPLS adds (RFC 3032), and that is all: there is no inner Ethernet header
 
-_LEAST_MTU: Final = 68  # RFC 791
-_LEAST_MTU_IPV6: Final = 1280  # RFC 8200; below it, Linux takes IPv6 off the interface
+LEAST_MTU_IPV4: Final = 68  # RFC 791
+LEAST_MTU_IPV6: Final = 1280  # RFC 8200; below it, Linux takes IPv6 off the interface
 
 GATEWAY4: Final = "169.254.0.1"
 GATEWAY6: Final = "fe80::1"
@@ -126,7 +126,7 @@ def plan_attach(
         mtu = topology.underlay.mtu - _LABEL
     else:
         mtu = tunnel_mtu(topology.underlay.mtu, int(topology.vteps.family[vtep]))
-    least = _LEAST_MTU_IPV6 if any(":" in address for address in addresses) else _LEAST_MTU
+    least = LEAST_MTU_IPV6 if any(":" in address for address in addresses) else LEAST_MTU_IPV4
     if mtu < least:
         raise Refused(
             f"{identity} would get an MTU of {mtu}, its addresses need {least}:"

@@ -15,6 +15,7 @@ from ovs_lwt.agent import Agent, Clock, Item, Opened, Received, Reload
 from ovs_lwt.model import Plane
 from ovs_lwt.ovs_host import OvsHost
 from ovs_lwt.plane import Options, Switched
+from ovs_lwt.sources import Unkept
 from ovs_lwt.topology import Topology
 from ovs_lwt.vswitch import LocalPort
 from tests.support.overlays import claims
@@ -26,7 +27,7 @@ OPTIONS = Options(bridge="br-lwt", controller=None)
 
 
 @dataclass(slots=True)
-class Shared:
+class Shared(Unkept):
     """A source that is handed every topology."""
 
     topology: Topology

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -33,6 +34,7 @@ class FakeSource:
     overlay: Overlay = field(default_factory=two_tenants)
     mistakes: tuple[Mistake, ...] = ()
     written: int = 0
+    good: Overlay | None = None
 
     def read(self) -> Topology:
         if self.mistakes:
@@ -41,6 +43,18 @@ class FakeSource:
 
     def version(self) -> Hashable:
         return self.written
+
+    def accept(self) -> None:
+        self.good = deepcopy(self.overlay)
+
+    def accepted(self) -> bool:
+        return self.overlay == self.good
+
+    def last_good(self) -> Topology | None:
+        return None if self.good is None else from_dict(self.good)
+
+    def describe(self, *, last_good: bool = False) -> dict[str, Any]:
+        return {"file": "overlay.yaml", "sha256": "0" * 64}
 
 
 @dataclass(slots=True)
