@@ -46,6 +46,7 @@ def resolve(
         np.array([endpoint for endpoint, _ in claimed], np.uint32),
         np.array([port.ofport for _, port in claimed], np.uint32),
         np.array([port.marked for _, port in claimed], np.bool_),
+        np.array([port.up for _, port in claimed], np.bool_),
     ), errors
 
 

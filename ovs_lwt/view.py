@@ -24,12 +24,13 @@ class LocalPorts:
     """The guests' ports on this host, ascending by endpoint.
 
     endpoint: index in the topology; port: OpenFlow port; marked: the kernel marks what the guest
-    sends
+    sends; up: its link is not down
     """
 
     endpoint: U32
     port: U32
     marked: Flags
+    up: Flags
 
     def __len__(self) -> int:
         return len(self.endpoint)
@@ -40,6 +41,7 @@ class LocalPorts:
             np.array_equal(self.endpoint, other.endpoint)
             and np.array_equal(self.port, other.port)
             and np.array_equal(self.marked, other.marked)
+            and np.array_equal(self.up, other.up)
         )
 
 
@@ -128,6 +130,11 @@ class View:
         """bool[T]: the tenants with a guest here that is held to its MAC alone."""
         bare = self.topology.bare(self.ports.endpoint.astype(np.intp))
         return self._tenants_of(bare & ~self.guests.spoofing)
+
+    @cached_property
+    def with_trusted(self) -> Flags:
+        """bool[T]: the tenants with a guest here that may send from any address."""
+        return self._tenants_of(self.guests.spoofing)
 
     def _tenants_of(self, ports: Flags) -> Flags:
         tenants = np.zeros(len(self.topology.tenants), np.bool_)

@@ -51,4 +51,4 @@ def endpoints(tenant: Numbers, host: Numbers, place: Numbers) -> EndpointColumns
 def view(overlay: Topology, host: int) -> View:
     """What a host needs of it, as if no guest were attached yet."""
     none = np.zeros(0, np.uint32)
-    return View(overlay, host, 1, LocalPorts(none, none, np.zeros(0, np.bool_)))
+    return View(overlay, host, 1, LocalPorts(none, none, *[np.zeros(0, np.bool_)] * 2))

@@ -151,6 +151,11 @@ class Scope:
         return low + np.flatnonzero(self.endpoints_wanted[self.endpoint_of(np.arange(low, high))])
 
     @cached_property
+    def every_port(self) -> Indices:
+        """All ports here of the slice, as indices into the view's ports."""
+        return np.arange(*self._ports)
+
+    @cached_property
     def tenant_ports(self) -> Indices:
         """All ports here of the tenants wanted, as indices into the view's ports."""
         low, high = self._ports

@@ -46,6 +46,7 @@ _COLUMNS: Final = {
         "options",
         "external_ids",
         "ofport",
+        "link_state",
         "ofport_request",
         "mtu_request",
         "error",

@@ -84,7 +84,7 @@ class LocalPort:
 
     `claim` is the endpoint it says it is (``TENANT/NAME``), `marking` who sets the tenant's mark on
     what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its
-    ``external_ids:ovs-lwt-error`` says.
+    ``external_ids:ovs-lwt-error`` says; `up` is False while its link is down.
     """
 
     name: str
@@ -92,6 +92,7 @@ class LocalPort:
     claim: str | None = None
     marking: str | None = None
     error: str | None = None
+    up: bool = True
 
     @property
     def marked(self) -> bool:

@@ -402,4 +402,5 @@ def _local_port(interface: Row, ofport: int) -> LocalPort:
         claim=claimed_endpoint(external_ids),
         marking=external_ids.get(MARKING_KEY),
         error=external_ids.get(ERROR_KEY),
+        up="down" not in interface.link_state,
     )

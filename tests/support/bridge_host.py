@@ -51,7 +51,7 @@ class BridgeHost:
         }
         endpoint = np.array([identities[name] for name in self.names], np.uint32)
         number = np.arange(1, len(endpoint) + 1, dtype=np.uint32)
-        ports = LocalPorts(endpoint, number, np.ones(len(endpoint), np.bool_))
+        ports = LocalPorts(endpoint, number, *[np.ones(len(endpoint), np.bool_)] * 2)
         return View(self.topology, self.host, 0, ports)
 
     @property

@@ -117,7 +117,7 @@ def view_of(topology: Topology, host: int, names: list[str]) -> View:
     }
     endpoint = np.array([identities[name] for name in names], np.uint32)
     number = np.arange(1, len(endpoint) + 1, dtype=np.uint32)
-    ports = LocalPorts(endpoint, number, np.ones(len(endpoint), np.bool_))
+    ports = LocalPorts(endpoint, number, *[np.ones(len(endpoint), np.bool_)] * 2)
     return View(topology, host, 0, ports)
 
 

@@ -38,6 +38,8 @@ tenants:
       web1: {{host: host1, mac: "02:00:00:00:00:01", ip: [10.0.0.11/24, "fd00::11/64"]}}
       bare: {{host: host1, mac: "02:00:00:00:00:02"}}
       router: {{host: host1, mac: "02:00:00:00:00:03", ip: 10.0.0.1/24, spoofing: allow}}
+      gw: {{host: host2, mac: "02:00:00:00:00:04", ip: "fd00::4/64", spoofing: allow, router: true}}
+      silent: {{host: host2, mac: "02:00:00:00:00:05", ip: "fd00::5/64", spoofing: allow}}
       web2: {{host: host2, mac: "02:00:00:00:00:12", ip: [10.0.0.12/24, "fd00::12/64"]}}
   red:
     vni: 1020
@@ -72,7 +74,7 @@ def bridge(host: OvsHost) -> Iterator[Path]:
 def view(topology: Topology, *, nd_by_flow: bool = True) -> View:
     local = np.flatnonzero(topology.endpoints.vtep == 0).astype(np.uint32)
     marked = np.arange(len(local)) % 2 == 1
-    ports = LocalPorts(local, np.arange(1, len(local) + 1, dtype=np.uint32), marked)
+    ports = LocalPorts(local, np.arange(1, len(local) + 1, dtype=np.uint32), marked, local >= 0)
     return View(topology, 0, TUNNEL, ports, nd_by_flow)
 
 

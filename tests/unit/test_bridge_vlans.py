@@ -70,7 +70,7 @@ def many_tenants() -> View:
         Addresses4(none, none, none.astype(np.uint8)),
         Addresses6(none, np.zeros((0, 16), np.uint8), none.astype(np.uint8)),
     )
-    return View(topology, 0, 0, LocalPorts(none, none, none.astype(np.bool_)))
+    return View(topology, 0, 0, LocalPorts(none, none, *[none.astype(np.bool_)] * 2))
 
 
 def test_a_host_with_too_many_tenants_is_refused_before_anything_is_touched(tmp_path: Path) -> None:

@@ -180,11 +180,17 @@ def _here(view: View) -> U64:
 
 
 def _reguarded(old: View, new: View) -> U64:
-    """The VNIs of tenants that have got, or lost, their guests without addresses here."""
-    one, other = (
-        view.topology.tenants.vni[view.with_bare].astype(np.uint64) for view in (old, new)
-    )
-    return _differing(one, other)
+    """The VNIs of tenants that have got, or lost, their guests without addresses here, or those
+    that may send from any.
+    """
+    found = [np.empty(0, np.uint64)]
+    for one, other in ((old.with_bare, new.with_bare), (old.with_trusted, new.with_trusted)):
+        before, after = (
+            view.topology.tenants.vni[some].astype(np.uint64)
+            for view, some in ((old, one), (new, other))
+        )
+        found.append(_differing(before, after))
+    return np.unique(np.concatenate(found))
 
 
 def _relisted(old: _Side, new: _Side) -> U64:
@@ -218,7 +224,9 @@ def _differing(old: U64, new: U64) -> U64:
 
 
 def _differing_ports(old: View, new: View) -> set[tuple[int, int]]:
-    """(VNI, MAC) of the guests whose port has come, gone, or another number or marking."""
+    """(VNI, MAC) of the guests whose port has come, gone, or another number, marking or link
+    state.
+    """
     if not len(old.ports) and not len(new.ports):
         return set()
     facts = [
@@ -228,6 +236,7 @@ def _differing_ports(old: View, new: View) -> set[tuple[int, int]]:
                 view.guests.mac,
                 view.ports.port.astype(np.uint64),
                 view.ports.marked.astype(np.uint64),
+                view.ports.up.astype(np.uint64),
             ]
         )
         for view in (old, new)

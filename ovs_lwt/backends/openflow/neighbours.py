@@ -6,6 +6,7 @@ limits their rate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends.openflow import encode, framework
+from ovs_lwt.backends.openflow.answers import Answers6, answers6
 from ovs_lwt.backends.openflow.slots import KINDS
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import U64
@@ -20,7 +22,9 @@ from ovs_lwt.view import View
 
 _ICMPV6 = 58  # IANA protocol number
 _HOP_LIMIT = 255  # RFC 4861, 7.1.2: anything else is not from this link
-_SOLICITED_OVERRIDE = 0b011  # the flags R, S, O
+_ROUTER, _SOLICITED, _OVERRIDE = 0b100, 0b010, 0b001  # RFC 4861, 4.4
+_UNSPECIFIED = IPv6Address("::")
+_ALL_NODES, _ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 
 
 def answer(view: View, message: bytes, xid: int) -> bytes | None:
@@ -42,33 +46,55 @@ def answer(view: View, message: bytes, xid: int) -> bytes | None:
     if not isinstance(solicitation.data, fw.icmpv6.nd_neighbor):
         return None  # cut off before its target
     target = solicitation.data.dst
-    mac = _mac(view, int(packet_in.match.get("metadata", 0)), target)
-    if mac is None:
+    # Whoever looks for a duplicate has no address yet: all nodes are told (RFC 4861, 7.2.4), of
+    # whom it alone hears it.
+    detection = IPv6Address(ip.src) == _UNSPECIFIED
+    owner = _owner(view, int(packet_in.match.get("metadata", 0)), target)
+    if owner is None or (owner.detection and not detection):
         return None
+    to_mac, to_ip = (_ALL_NODES_MAC, _ALL_NODES) if detection else (asking.src, ip.src)
+    flags = _OVERRIDE | (0 if detection else _SOLICITED) | (_ROUTER if owner.router else 0)
     reply = fw.packet.Packet()
-    reply.add_protocol(fw.ethernet.ethernet(asking.src, mac, asking.ethertype))
-    reply.add_protocol(fw.ipv6.ipv6(src=target, dst=ip.src, nxt=_ICMPV6, hop_limit=_HOP_LIMIT))
-    option = fw.icmpv6.nd_option_tla(hw_src=mac)
-    body = fw.icmpv6.nd_neighbor(res=_SOLICITED_OVERRIDE, dst=target, option=option)
+    reply.add_protocol(fw.ethernet.ethernet(to_mac, owner.mac, asking.ethertype))
+    reply.add_protocol(fw.ipv6.ipv6(src=target, dst=to_ip, nxt=_ICMPV6, hop_limit=_HOP_LIMIT))
+    option = fw.icmpv6.nd_option_tla(hw_src=owner.mac)
+    body = fw.icmpv6.nd_neighbor(res=flags, dst=target, option=option)
     reply.add_protocol(fw.icmpv6.icmpv6(fw.icmpv6.ND_NEIGHBOR_ADVERT, data=body))
     reply.serialize()
     return encode.packet_out(packet_in.match["in_port"], bytes(reply.data), xid)
 
 
-def _mac(view: View, vni: int, target: str) -> str | None:
-    """The MAC of the tenant's endpoint that has this address."""
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Who has an address, and what is answered for it: see `answers.Answers6`."""
+
+    mac: str
+    router: bool
+    detection: bool
+
+
+def _owner(view: View, vni: int, target: str) -> _Owner | None:
+    """The tenant's endpoint that has this address, if it is answered for."""
     tenants = _known.setdefault(view, {})
     if vni not in tenants:
         scope = Scope.of_tenant(view, vni)
-        owner, octets = scope.owned6
-        addresses = np.ascontiguousarray(octets).view("S16").ravel()
+        found = answers6(scope)
+        addresses = np.ascontiguousarray(found.ip).view("S16").ravel()
         order = np.argsort(addresses)
-        tenants[vni] = addresses[order], scope.endpoints.mac[owner[order]]
-    addresses, macs = tenants[vni]
-    wanted = IPv6Address(target).packed
-    found = macs[np.searchsorted(addresses, wanted) : np.searchsorted(addresses, wanted, "right")]
-    return KINDS["mac"].text(int(found[0])) if len(found) else None
+        says = Answers6(
+            found.endpoint[order], found.ip[order], found.router[order], found.detection[order]
+        )
+        tenants[vni] = addresses[order], scope.endpoints.mac[says.endpoint], says
+    addresses, macs, says = tenants[vni]
+    at = int(np.searchsorted(addresses, wanted := IPv6Address(target).packed))
+    if at == np.searchsorted(addresses, wanted, "right"):
+        return None
+    mac = KINDS["mac"].text(int(macs[at]))
+    return _Owner(mac, bool(says.router[at]), bool(says.detection[at]))
 
 
-# By view and VNI, for the tenants that have asked: addresses, ascending, and the MACs they are at.
-_known: WeakKeyDictionary[View, dict[int, tuple[NDArray[np.bytes_], U64]]] = WeakKeyDictionary()
+# By view and VNI, for the tenants that have asked: addresses, ascending, the MACs they are at, and
+# what is answered.
+_known: WeakKeyDictionary[View, dict[int, tuple[NDArray[np.bytes_], U64, Answers6]]] = (
+    WeakKeyDictionary()
+)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends.openflow import floods
+from ovs_lwt.backends.openflow.answers import answers4, answers6
 from ovs_lwt.backends.openflow.relations import Rows, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import Flags, Indices
@@ -150,15 +151,30 @@ def _respond(scope: Scope) -> Iterator[Rows]:
         port, ip6 = _join(scope.endpoint_of(asking), *scope.owned6)
         columns = _port_columns(scope, asking[port]) | {"ip6": ip6}
         yield Rows("respond.announce6", len(port), columns)
-    owner, ip = scope.owned4
-    known = answers[owner]
-    columns = _endpoint_columns(scope, owner[known]) | {"ip": ip[known]}
-    yield Rows("respond.arp_reply", int(known.sum()), columns)
-    owner6, ip6 = scope.owned6
-    known = answers[owner6]
-    columns = _endpoint_columns(scope, owner6[known]) | {"ip6": ip6[known]}
-    entry = "respond.nd_reply" if scope.view.nd_by_flow else "respond.nd_to_app"
-    yield Rows(entry, int(known.sum()), columns)
+    four = answers4(scope)
+    columns = _endpoint_columns(scope, four.endpoint) | {"ip": four.ip}
+    yield Rows("respond.arp_reply", len(four.ip), columns)
+    # Who may send from any address may take this one over, and says so to all.
+    taken = scope.of_tenants(scope.view.with_trusted)[scope.endpoints.tenant[four.endpoint]]
+    columns = {"vni": columns["vni"][taken], "ip": four.ip[taken]}
+    yield Rows("respond.gratuitous", int(taken.sum()), columns)
+    yield from _advertised(scope)
+
+
+def _advertised(scope: Scope) -> Iterator[Rows]:
+    """The answers to neighbour solicitations."""
+    six = answers6(scope)
+    if scope.view.nd_by_flow:
+        chosen = {
+            "nd_reply": ~six.router & ~six.detection,
+            "nd_reply_router": six.router,
+            "nd_reply_detection": six.detection,
+        }
+    else:
+        chosen = {"nd_to_app": ~six.detection, "nd_to_app_detection": six.detection}
+    for entry, some in chosen.items():
+        columns = _endpoint_columns(scope, six.endpoint[some]) | {"ip6": six.ip[some]}
+        yield Rows(f"respond.{entry}", int(some.sum()), columns)
 
 
 def _forward(scope: Scope) -> Iterator[Rows]:
