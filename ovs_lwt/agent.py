@@ -78,6 +78,7 @@ class _Ground:
     address: str
     external: bool
     datapath_id: int
+    replicated: bool
 
     @classmethod
     def of(cls, topology: Topology, name: str) -> _Ground:
@@ -88,6 +89,7 @@ class _Ground:
             vteps.address(index),
             bool(vteps.external[index]),
             int(vteps.datapath_id[index]),
+            vteps.replicated,
         )
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from ovs_lwt.values import (
     Address,
@@ -24,6 +32,7 @@ from ovs_lwt.values import (
     one_is_a_list,
     whole,
     word,
+    wrong,
 )
 
 VNI_MAX = 0xFFFFFF
@@ -45,11 +54,28 @@ class Underlay(_Part):
     udp_port: Annotated[int, Field(ge=1, le=65535), whole(1, 65535, "udp_port")] = Field(
         4789, description="UDP port of the one shared VXLAN port on every VTEP."
     )
+    replication_udp_port: Annotated[
+        int, Field(ge=1, le=65535), whole(1, 65535, "replication_udp_port")
+    ] = Field(
+        14789,
+        validate_default=True,
+        description="UDP port by which hosts of plane ovs ask replicators, another than udp_port."
+        " It is open while a host of the overlay is a replicator, and a minute longer.",
+    )
     mtu: Annotated[int, Field(ge=1280, le=65535), whole(1280, 65535, "mtu")] = Field(
         1500,
         description="MTU of the underlay in bytes; guests get what VXLAN leaves of it"
         " (50 less over IPv4, 70 less over IPv6).",
     )
+
+    @field_validator("replication_udp_port")
+    @classmethod
+    def _another_port(cls, port: int, about: ValidationInfo) -> int:
+        if port == about.data.get("udp_port"):
+            raise wrong(
+                f"UDP port {port} is udp_port already: give the requests to replicators another"
+            )
+        return port
 
 
 class Vtep(_Part):
@@ -82,7 +108,8 @@ class Vtep(_Part):
         False,
         description="True if this host replicates for others (RFC 9574): a host of plane ovs sends"
         " one copy of a broadcast to one of its tenant's replicators, which sends it to the rest."
-        " It serves the tenants that have an endpoint on it. Only on plane ovs.",
+        " It serves the tenants that have an endpoint on it. Only on plane ovs. Requests come to"
+        " underlay.replication_udp_port, which firewalls between the hosts must let through.",
     )
     datapath_id: DatapathId | None = Field(
         None,

@@ -12,7 +12,7 @@ from ovs_lwt.ports import resolve
 from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View
-from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort
+from ovs_lwt.vswitch import DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT, LocalPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,22 @@ def from_switch(
         if tunnel is None:
             raise Refused(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
         ports = switch.ports()
+        requests = switch.request_ofport()
         userspace = switch.datapath_type() == "netdev"
     by_flow = userspace if nd == "auto" else nd == "flow"
     names = {port.ofport: port.name for port in ports} | {tunnel: DEFAULT_TUNNEL_PORT}
+    names |= {} if requests is None else {requests: DEFAULT_REQUEST_PORT}
     found: LocalPorts = resolve(topology, index, ports)[0]
-    return Snapshot(View(topology, index, tunnel, found, by_flow, userspace), names)
+    return Snapshot(View(topology, index, tunnel, found, by_flow, userspace, requests), names)
 
 
 def from_overlay(
     topology: Topology, host: str, nd: str = "auto", taken: Collection[str] = ()
 ) -> Snapshot:
     """The view of a host whose every guest is attached, each by the port name that `attach` gives
-    it. taken: the names of its bridge and tunnel port, where they are not ours by default
+    it, and that has a request port where the overlay has a replicator.
+
+    taken: the names of its bridge and tunnel port, where they are not ours by default
     """
     index = topology.vtep_index(host)
     given = port_names(topology, index, taken)
@@ -55,7 +59,9 @@ def from_overlay(
         for number, (identity, name) in enumerate(given.items(), 1)
     ]
     names = {port.ofport: port.name for port in ports} | {0: DEFAULT_TUNNEL_PORT}
+    requests = len(ports) + 1 if topology.vteps.replicated else None
+    names |= {} if requests is None else {requests: DEFAULT_REQUEST_PORT}
     found: LocalPorts = resolve(topology, index, ports)[0]
     # Nobody knows its datapath here; where the app is to answer, it is the kernel's.
     userspace = by_flow = nd != "app"
-    return Snapshot(View(topology, index, 0, found, by_flow, userspace), names)
+    return Snapshot(View(topology, index, 0, found, by_flow, userspace, requests), names)

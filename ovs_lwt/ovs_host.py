@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, session
 from ovs_lwt.backends.openflow.pipeline import pipeline
@@ -13,6 +14,7 @@ from ovs_lwt.backends.outcome import Repairs, Synced
 from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.offer import Offer
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.ports import resolve
@@ -47,6 +49,8 @@ class OvsHost:
         self.refused: session.SwitchRefused | None = None
         self.repairs = Repairs()
         self._options = options
+        self._plan: SwitchPlan | None = None
+        self._offer = Offer()
         self._view: View | None = None
         self._found: tuple[LocalPort, ...] = ()
         self._voice = Voice(name)
@@ -59,17 +63,20 @@ class OvsHost:
         index = topology.vtep_index(self.name)
         if topology.vteps.external[index]:
             raise Refused(f"{self.name} is external, says the overlay: somebody else runs it")
-        self.switch.prepare(
-            SwitchPlan(
-                local_vtep=topology.vteps.address(index),
-                udp_port=topology.underlay.udp_port,
-                datapath_id=int(topology.vteps.datapath_id[index]),
-                controller=self._options.controller,
-                table_names=pipeline().tables,
-                bridge=self._options.bridge,
-                datapath_type=self._options.datapath_type,
-            )
+        offering = self.switch.request_ofport() is not None
+        self._offer.learn(replicated=topology.vteps.replicated, found=offering)
+        requests = topology.underlay.replication_udp_port if self._offer.stands else None
+        self._plan = SwitchPlan(
+            local_vtep=topology.vteps.address(index),
+            udp_port=topology.underlay.udp_port,
+            datapath_id=int(topology.vteps.datapath_id[index]),
+            controller=self._options.controller,
+            table_names=pipeline().tables,
+            bridge=self._options.bridge,
+            datapath_type=self._options.datapath_type,
+            replication_udp_port=requests,
         )
+        self.switch.prepare(self._plan)
 
     def poll(self) -> bool:
         """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
@@ -97,7 +104,8 @@ class OvsHost:
             if port.claim is not None and port.name not in self.errors
         }
         userspace = self.switch.datapath_type() == "netdev"
-        view = View(topology, host, tunnel, ports, self._nd_by_flow(userspace), userspace)
+        by_flow, requests = self._nd_by_flow(userspace), self.switch.request_ofport()
+        view = View(topology, host, tunnel, ports, by_flow, userspace, requests)
         if self._view is not None:
             view.learn(self._view)
         marks = topology.tenants.mark[view.guests.tenant].tolist()
@@ -121,7 +129,7 @@ class OvsHost:
             return
         host = topology.vtep_index(self.name)
         ports, _ = resolve(topology, host, self._found)
-        self._view = View(topology, host, before.tunnel, ports, before.nd_by_flow, before.userspace)
+        self._view = replace(before, topology=topology, host=host, ports=ports)
         self.session.follow(self._view)
 
     def _weigh(self, view: View) -> None:
@@ -167,8 +175,20 @@ class OvsHost:
                 self.session.outbox.append(reply)
 
     def tick(self, now: float) -> None:
-        """Let the session do what is due."""
+        """Let the session do what is due; end the offer to replicate, once its grace is over."""
         self.session.tick(now)
+        if self._plan is None or not self._offer.over(now):
+            return
+        try:
+            # The flows follow the port.
+            self._plan = replace(self._plan, replication_udp_port=None)
+            self.switch.prepare(self._plan, wait=False)
+        except Refused as refused:
+            self._voice.say(logging.WARNING, f"still offers to replicate: {refused}")
+            self._offer.again(now)
+        else:
+            self._voice.say(logging.INFO, "offers to replicate no longer")
+            self._offer.withdrawn()
 
     def flush(self) -> bool:
         """Send what the session wants sent, and tell what it has to tell; make the next piece of a
@@ -261,6 +281,7 @@ class OvsHost:
             "errors": self.errors,
             "marking": self._marks.marking(),
             "wide_floods": self.wide_floods,
+            "replication": str(self._offer),
             "repaired": self.repairs.count,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,

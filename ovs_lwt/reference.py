@@ -35,10 +35,12 @@ _FEATURES_END = "<!-- /features -->"
 _EXITS = {
     "output:{port}": "guests",
     "output:{tunnel}": "tunnel",
+    "output:{requests}": "requests",
     "IN_PORT": "asker",
     "controller:": "app",
     "group:{local_flood}": "local_flood",
     "group:{remote_flood}": "remote_flood",
+    "group:{share1}": "remote_flood",
     "group:{share}": "remote_flood",
     "group:{ask}": "ask",
     "group:{chain}": "chain",
@@ -46,13 +48,16 @@ _EXITS = {
 _NODES = {
     "guests": '("a guest")',
     "tunnel": '("shared VXLAN port")',
+    "requests": '("request port")',
     "asker": '("back to who asked")',
     "app": '("the app")',
     "local_flood": '{{"group: guests here"}}',
     "remote_flood": '{{"group: other hosts"}}',
-    "ask": '{{"group: replicators"}}',
+    "ask": '{{"group: replicator"}}',
     "chain": '{{"group: other hosts, chained"}}',
 }
+
+_ENTRANCES = ("guests", "tunnel", "requests")
 
 _TABLES_INTRO = """\
 The pipeline is the folder [`flows/`](../flows): one file per table, its number in the file's name.
@@ -60,10 +65,10 @@ This page lists what stands there; [the first packet](first-packet.md) goes thro
 """
 
 _DIAGRAM_NOTE = """\
-A packet that leaves a table by no arrow is dropped. Arrows only lead ahead; classify and replicate
-also look into themselves again, for what a leaf asks and for the shares of a wide list. Behind
-classify, a flow that belongs to one tenant matches the tenant's VNI in `metadata`; the others serve
-all tenants.
+A packet that leaves a table by no arrow is dropped. Arrows only lead ahead; replicate also looks
+into itself again, for the shares of a list that is wide on the kernel's datapath. Behind classify,
+a flow that belongs to one tenant matches the tenant's VNI in `metadata`; the others serve all
+tenants.
 """
 
 _OVERLAY_INTRO = """\
@@ -128,7 +133,7 @@ def with_features(page: str) -> str:
 
 def _diagram(tables: list[FlowFile], groups: list[FlowFile]) -> str:
     names = {file.name: f"{file.number} {file.name}" for file in tables}
-    edges = [("guests", "classify"), ("tunnel", "classify")]
+    edges = [(place, "classify") for place in _ENTRANCES]
     for file in tables:
         edges += [(file.name, target) for entry in file.entries for target in _targets(entry)]
     for file in groups:
@@ -136,12 +141,12 @@ def _diagram(tables: list[FlowFile], groups: list[FlowFile]) -> str:
             edges += [(entry.slots[0], target) for target in _targets(entry)]
     # Where packets come in is drawn apart from where they go out, or the arrows would cross.
     lines = ["flowchart LR", *(f'    {name}["{text}"]' for name, text in names.items())]
-    lines += [f"    in_{name}{_NODES[name]}" for name in ("guests", "tunnel")]
+    lines += [f"    in_{name}{_NODES[name]}" for name in _ENTRANCES]
     lines += [f"    {name}{shape}" for name, shape in _NODES.items()]
     for source, target in dict.fromkeys(edges):
         if source == target:
             continue
-        start = f"in_{source}" if source in ("guests", "tunnel") else source
+        start = f"in_{source}" if source in _ENTRANCES else source
         lines.append(f"    {start} --> {target}")
     return "```mermaid\n" + "\n".join(lines) + "\n```"
 

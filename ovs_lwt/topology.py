@@ -67,6 +67,11 @@ class VtepColumns:
     mac_mask: U64
     replicator: Flags = field(metadata=OF_NO_TENANT)
 
+    @property
+    def replicated(self) -> bool:
+        """Whether any host replicates for others."""
+        return bool(self.replicator.any())
+
     @classmethod
     def build(cls, vteps: Mapping[str, Vtep]) -> VtepColumns:
         """Return the columns of `vteps`, in their order."""

@@ -95,6 +95,8 @@ class View:
     """One host's part of a topology.
 
     host: index of its VTEP; tunnel: OpenFlow port of the shared VXLAN port
+    requests: OpenFlow port of the request port, by which leaves ask to have frames replicated; None
+    where it has none: it then serves nobody, and asks nobody
     nd_by_flow: the datapath can turn a neighbour solicitation into an advertisement by itself
     userspace: it is Open vSwitch's own datapath, not the kernel's
     """
@@ -105,13 +107,14 @@ class View:
     ports: LocalPorts
     nd_by_flow: bool = True
     userspace: bool = True
+    requests: int | None = None
 
     def same(self, other: View) -> bool:
         """Whether it is the same topology object, seen with the same facts."""
         return (
             self.topology is other.topology
-            and (self.host, self.tunnel, self.nd_by_flow, self.userspace)
-            == (other.host, other.tunnel, other.nd_by_flow, other.userspace)
+            and (self.host, self.tunnel, self.requests, self.nd_by_flow, self.userspace)
+            == (other.host, other.tunnel, other.requests, other.nd_by_flow, other.userspace)
             and self.ports.same(other.ports)
         )
 

@@ -72,6 +72,8 @@ def vteps(draw: st.DrawFn, family: int | None = None) -> dict[str, dict[str, Any
             vtep["external"] = draw(st.booleans())
         if draw(st.booleans()):
             vtep["mac_prefix"] = draw(st.sampled_from(prefixes.pop()))
+        if not vtep.get("external") and draw(st.integers(0, 3)) == 0:
+            vtep["replicator"] = True
         if draw(st.integers(0, 3)) == 0:
             vtep["datapath_id"] = f"{number:016x}"
         result[name] = vtep

@@ -35,7 +35,7 @@ YAML_LIMIT = 64 << 20
 CSV_LIMIT = 1 << 30
 _PIECE = 1 << 20
 
-_NUMBERS = frozenset({"udp_port", "mtu", "vni", "mark", "label"})
+_NUMBERS = frozenset({"udp_port", "replication_udp_port", "mtu", "vni", "mark", "label"})
 _FLAGS = frozenset({"external", "replicator", "router"})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ovs_lwt.vswitch.plan import (
     DEFAULT_BRIDGE,
     DEFAULT_OVSDB,
+    DEFAULT_REQUEST_PORT,
     DEFAULT_TUNNEL_PORT,
     LocalPort,
     SwitchPlan,
@@ -17,6 +18,7 @@ from ovs_lwt.vswitch.plan import (
 __all__ = [
     "DEFAULT_BRIDGE",
     "DEFAULT_OVSDB",
+    "DEFAULT_REQUEST_PORT",
     "DEFAULT_TUNNEL_PORT",
     "LocalPort",
     "SwitchPlan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Literal
@@ -12,6 +13,7 @@ from ovs_lwt.mistakes import Refused
 DEFAULT_OVSDB: Final = "unix:/var/run/openvswitch/db.sock"
 DEFAULT_BRIDGE: Final = "br-lwt"
 DEFAULT_TUNNEL_PORT: Final = "vx-lwt"
+DEFAULT_REQUEST_PORT: Final = "vx-lwt-ar"
 
 # IFNAMSIZ is 16 with the closing zero byte; '/' cannot stand in a file name, and OVS makes some.
 _NAME_LIMIT: Final = 15
@@ -22,10 +24,21 @@ DatapathType = Literal["system", "netdev"]
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """A VXLAN port as it should be; overlay_key: where the overlay says its UDP port."""
+
+    name: str
+    udp_port: int
+    options: Mapping[str, str]
+    overlay_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchPlan:
     """The local switch as it should be.
 
     `local_vtep` is this host's VTEP address (IPv4 or IPv6), `udp_port` the VXLAN port,
+    `replication_udp_port` that of the request port; None means that there is no such port.
     `datapath_id` a number of 64 bits, not 0. `controller` is an OVSDB target such as
     ``tcp:127.0.0.1:6653``; None means that the bridge has no controller of ours. `table_names`
     are (OpenFlow table number, name). `datapath_type` "auto" takes the kernel's datapath where
@@ -42,18 +55,30 @@ class SwitchPlan:
     bridge: str = DEFAULT_BRIDGE
     tunnel_port: str = DEFAULT_TUNNEL_PORT
     datapath_type: Literal["auto", "system", "netdev"] = "auto"
+    replication_udp_port: int | None = None
+    request_port: str = DEFAULT_REQUEST_PORT
 
     def __post_init__(self) -> None:
-        for what, name in (("bridge", self.bridge), ("tunnel port", self.tunnel_port)):
+        named = {"bridge": self.bridge, "tunnel port": self.tunnel_port}
+        named["request port"] = self.request_port
+        for what, name in named.items():
             check_port_name(what, name)
         if self.bridge == self.tunnel_port:
             raise Refused(f"the bridge and its tunnel port are both called '{self.bridge}'")
+        if self.request_port in (self.bridge, self.tunnel_port):
+            raise Refused(
+                f"'{self.request_port}' is the name of the port that requests to replicators come"
+                " by: call the bridge, or its tunnel port, another name"
+            )
         try:
             ip_address(self.local_vtep)
         except ValueError:
             raise Refused(f"'{self.local_vtep}' is not an IPv4 or IPv6 VTEP address") from None
-        if not 0 < self.udp_port < 1 << 16:
-            raise Refused(f"UDP port {self.udp_port} is not within 1..65535")
+        for tunnel in self.tunnels:
+            if not 0 < tunnel.udp_port < 1 << 16:
+                raise Refused(f"UDP port {tunnel.udp_port} is not within 1..65535")
+        if self.replication_udp_port == self.udp_port:
+            raise Refused(f"UDP port {self.udp_port} cannot be both the tunnel's and the requests'")
         if not 0 < self.datapath_id < 1 << 64:
             raise Refused(f"datapath id {self.datapath_id:#x} is not within 1..2^64-1")
 
@@ -63,13 +88,29 @@ class SwitchPlan:
         return f"{self.datapath_id:016x}"
 
     @property
-    def tunnel_options(self) -> dict[str, str]:
-        """The VXLAN port's options: VNI and tunnel destination come from the flows."""
+    def tunnels(self) -> tuple[TunnelPlan, ...]:
+        """The VXLAN ports that the bridge has."""
+        shared = self._tunnel(self.tunnel_port, self.udp_port, "underlay.udp_port")
+        if self.replication_udp_port is None:
+            return (shared,)
+        key = "underlay.replication_udp_port"
+        return shared, self._tunnel(self.request_port, self.replication_udp_port, key)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of VXLAN ports that it does not have."""
+        return () if self.replication_udp_port is not None else (self.request_port,)
+
+    def _tunnel(self, name: str, udp_port: int, overlay_key: str) -> TunnelPlan:
+        return TunnelPlan(name, udp_port, self._options(udp_port), overlay_key)
+
+    def _options(self, udp_port: int) -> dict[str, str]:
+        """A VXLAN port's options: VNI and tunnel destination come from the flows."""
         options = {
             "key": "flow",
             "remote_ip": "flow",
             "local_ip": str(ip_address(self.local_vtep)),
-            "dst_port": str(self.udp_port),
+            "dst_port": str(udp_port),
         }
         if ip_address(self.local_vtep).version == 6:
             # A receiver drops UDP over IPv6 without a checksum unless told otherwise (RFC 6935);
@@ -80,7 +121,7 @@ class SwitchPlan:
 
 @dataclass(frozen=True, slots=True)
 class LocalPort:
-    """A port of the bridge that the datapath knows (`ofport` > 0); not the tunnel port.
+    """A port of the bridge that the datapath knows (`ofport` > 0); none of its VXLAN ports.
 
     `claim` is the endpoint it says it is (``TENANT/NAME``), `marking` who sets the tenant's mark on
     what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its

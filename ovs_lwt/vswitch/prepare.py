@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
-from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan
+from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan, TunnelPlan
 
 # Marks the rows that are ours among rows without a name.
 _OWNER_KEY: Final = "ovs-lwt"
@@ -69,7 +69,8 @@ def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
             f"bridge '{plan.bridge}' exists with datapath_type={datapath_type_of(bridge)}, not"
             f" {plan.datapath_type}: remove it (ovs-vsctl del-br {plan.bridge}) or keep its type"
         )
-    _refuse_tunnel_conflicts(database, plan)
+    for tunnel in plan.tunnels:
+        _refuse_tunnel_conflicts(database, plan, tunnel)
     for other in database.rows("Bridge"):
         if other.name != plan.bridge and other.datapath_id == [plan.datapath_id_text]:
             raise Refused(
@@ -78,37 +79,35 @@ def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
             )
 
 
-def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan) -> None:
-    interface = database.named("Interface", plan.tunnel_port)
-    port = database.named("Port", plan.tunnel_port)
-    owner = bridge_of(database, plan.tunnel_port)
+def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan, tunnel: TunnelPlan) -> None:
+    interface = database.named("Interface", tunnel.name)
+    port = database.named("Port", tunnel.name)
+    owner = bridge_of(database, tunnel.name)
     if interface is None and port is not None:
         raise Refused(
-            f"'{plan.tunnel_port}' is a bond{_of_bridge(database, plan.tunnel_port)}:"
-            f" remove it (ovs-vsctl del-port {plan.tunnel_port})"
+            f"'{tunnel.name}' is a bond{_of_bridge(database, tunnel.name)}:"
+            f" remove it (ovs-vsctl del-port {tunnel.name})"
         )
     if interface is not None:
-        where = _of_bridge(database, plan.tunnel_port)
-        mend = f"remove it (ovs-vsctl del-port {plan.tunnel_port})"
+        where = _of_bridge(database, tunnel.name)
+        mend = f"remove it (ovs-vsctl del-port {tunnel.name})"
         if interface.type != "vxlan":
             kind = interface.type or "system"
-            raise Refused(
-                f"port '{plan.tunnel_port}'{where} has type {kind}, the shared tunnel port must"
-                f" be vxlan: {mend}"
-            )
+            raise Refused(f"port '{tunnel.name}'{where} has type {kind}, it must be vxlan: {mend}")
         if owner is None or owner.name != plan.bridge or port is None:
             raise Refused(
-                f"port '{plan.tunnel_port}' belongs to another{where or ' bridge'}, not to"
+                f"port '{tunnel.name}' belongs to another{where or ' bridge'}, not to"
                 f" '{plan.bridge}': {mend}"
             )
     for other in database.rows("Interface"):
-        if other.type != "vxlan" or other.name == plan.tunnel_port:
+        # Those of the plan get UDP ports of their own, or go.
+        if other.type != "vxlan" or other.name in {*(t.name for t in plan.tunnels), *plan.absent}:
             continue
-        if other.options.get("dst_port", _VXLAN_UDP_PORT) == str(plan.udp_port):
+        if other.options.get("dst_port", _VXLAN_UDP_PORT) == str(tunnel.udp_port):
             raise Refused(
                 f"VXLAN port '{other.name}'{_of_bridge(database, other.name)} already uses UDP"
-                f" port {plan.udp_port}: remove it (ovs-vsctl del-port {other.name}) or choose"
-                " another underlay.udp_port"
+                f" port {tunnel.udp_port}: remove it (ovs-vsctl del-port {other.name}) or choose"
+                f" another {tunnel.overlay_key}"
             )
 
 
@@ -135,22 +134,32 @@ def write_plan(
     if spoken and not spoken >= _PROTOCOLS:
         # No protocols at all means all of them.
         bridge.protocols = sorted(spoken | _PROTOCOLS)
-    _write_tunnel(database, transaction, bridge, plan)
+    for tunnel in plan.tunnels:
+        _write_tunnel(database, transaction, bridge, tunnel)
+    for name in plan.absent:
+        _remove_tunnel(bridge, name)
     _write_controller(database, transaction, bridge, plan.controller)
     _write_table_names(database, transaction, bridge, dict(plan.table_names))
 
 
 def _write_tunnel(
-    database: Database, transaction: Transaction, bridge: Row, plan: SwitchPlan
+    database: Database, transaction: Transaction, bridge: Row, tunnel: TunnelPlan
 ) -> None:
-    tunnel = database.named("Interface", plan.tunnel_port)
-    if tunnel is None:
-        tunnel = add_port_rows(database, transaction, bridge, plan.tunnel_port, "vxlan")
-    for key, value in plan.tunnel_options.items():
-        assign_key(tunnel, "options", key, value)
-    if plan.udp_port <= HIGHEST_OFPORT:
+    row = database.named("Interface", tunnel.name)
+    if row is None:
+        row = add_port_rows(database, transaction, bridge, tunnel.name, "vxlan")
+    for key, value in tunnel.options.items():
+        assign_key(row, "options", key, value)
+    if tunnel.udp_port <= HIGHEST_OFPORT:
         # A number that a reader of the flows recognises.
-        assign(tunnel, "ofport_request", [plan.udp_port])
+        assign(row, "ofport_request", [tunnel.udp_port])
+
+
+def _remove_tunnel(bridge: Row, name: str) -> None:
+    """Take a VXLAN port away; one of that name that is anything else is somebody's own."""
+    for port in getattr(bridge, "ports", None) or ():
+        if port.name == name and any(row.type == "vxlan" for row in port.interfaces):
+            bridge.delvalue("ports", port)
 
 
 def _write_controller(

@@ -14,6 +14,7 @@ from ovs_lwt.vswitch.database import Database, Row, Transaction
 from ovs_lwt.vswitch.plan import (
     DEFAULT_BRIDGE,
     DEFAULT_OVSDB,
+    DEFAULT_REQUEST_PORT,
     DEFAULT_TUNNEL_PORT,
     DatapathType,
     LocalPort,
@@ -50,6 +51,7 @@ class _Seen:
     datapath_id: int | None = None
     datapath_type: DatapathType | None = None
     tunnel_ofport: int | None = None
+    request_ofport: int | None = None
     ports: tuple[LocalPort, ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ class LocalSwitch:
         self.remote = remote
         self.bridge = bridge
         self._tunnel_port = tunnel_port
+        self._request_port = DEFAULT_REQUEST_PORT
         self._timeout = timeout
         self._database = Database(remote, timeout)
         self._seqno = -1
@@ -93,16 +96,17 @@ class LocalSwitch:
 
     # Preparing
 
-    def prepare(self, plan: SwitchPlan) -> None:
+    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
         """Make the switch what `plan` says; commit nothing if it already is.
 
-        Returns when ovs-vswitchd has applied it and the tunnel port works. Raises `Refused`, with
-        nothing touched, if something else is in the way; and, after the fact, if ovs-vswitchd
-        does not run or cannot do it. Settings of others on the same rows stay.
+        Returns when ovs-vswitchd has applied it and the VXLAN ports work; without `wait`, when it
+        is written down, after a second at most. Raises `Refused`, with nothing touched, if
+        something else is in the way; and, after the fact, if ovs-vswitchd does not run or cannot do
+        it. Settings of others on the same rows stay.
         """
         if plan.bridge != self.bridge:
             raise ValueError(f"a plan for bridge {plan.bridge} given to {self.bridge}")
-        self._tunnel_port = plan.tunnel_port
+        self._tunnel_port, self._request_port = plan.tunnel_port, plan.request_port
         self._database.run()
         datapath_type = self._choose_datapath(plan)
 
@@ -111,10 +115,12 @@ class LocalSwitch:
             refuse_conflicts(self._database, plan)
             write_plan(self._database, transaction, plan, datapath_type)
 
-        what = f"prepare bridge {plan.bridge}"
-        committed, config = self._database.transact(what, compose, self._timeout)
-        self._await_applied(config)
-        self._await_ofport(plan.tunnel_port, fresh=committed)
+        what, timeout = f"prepare bridge {plan.bridge}", self._timeout if wait else _REMARK_TIMEOUT
+        committed, config = self._database.transact(what, compose, timeout)
+        if wait:
+            self._await_applied(config)
+            for tunnel in plan.tunnels:
+                self._await_ofport(tunnel.name, fresh=committed)
 
     def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
         bridge = self._database.named("Bridge", plan.bridge)
@@ -150,12 +156,16 @@ class LocalSwitch:
         return self._database.connected
 
     def ports(self) -> tuple[LocalPort, ...]:
-        """Return the bridge's ports that the datapath knows, by name; not the tunnel port."""
+        """Return the bridge's ports that the datapath knows, by name; not its VXLAN ports."""
         return self._now.ports
 
     def tunnel_ofport(self) -> int | None:
         """Return the OpenFlow number of the shared VXLAN port; None while it has none."""
         return self._now.tunnel_ofport
+
+    def request_ofport(self) -> int | None:
+        """Return the OpenFlow number of the request port; None while it has none."""
+        return self._now.request_ofport
 
     def bridge_datapath_id(self) -> int | None:
         """Return the datapath id in effect; None while there is no bridge."""
@@ -208,7 +218,7 @@ class LocalSwitch:
             return
         ports: list[LocalPort] = []
         errors: dict[str, str] = {}
-        tunnel_ofport = None
+        tunnel_ofport = request_ofport = None
         for interface in (row for port in bridge.ports for row in port.interfaces):
             if (error := interface.external_ids.get(ERROR_KEY)) is not None:
                 errors[interface.name] = error
@@ -217,6 +227,8 @@ class LocalSwitch:
                 continue
             if interface.name == self._tunnel_port:
                 tunnel_ofport = ofport
+            elif interface.name == self._request_port and interface.type == "vxlan":
+                request_ofport = ofport
             else:
                 ports.append(_local_port(interface, ofport))
         ports.sort(key=lambda port: port.name)
@@ -226,6 +238,7 @@ class LocalSwitch:
             None if datapath_id is None else int(datapath_id, 16),
             datapath_type_of(bridge),
             tunnel_ofport,
+            request_ofport,
             tuple(ports),
             errors,
         )
@@ -290,7 +303,7 @@ class LocalSwitch:
         def compose(transaction: Transaction) -> None:
             bridge = self._bridge_row()
             owner = bridge_of(self._database, name)
-            if name in (self.bridge, self._tunnel_port) or (
+            if name in (self.bridge, self._tunnel_port, self._request_port) or (
                 owner is not None and owner.name != self.bridge
             ):
                 where = self.bridge if owner is None else owner.name
@@ -319,9 +332,12 @@ class LocalSwitch:
 
         Returns when ovs-vswitchd has let go of it: a port of the same name added before that
         would keep the old device's sockets. One that does not run holds nothing. Raises `Refused`
-        for the bridge's own two ports.
+        for the bridge's own ports.
         """
-        if name in (self.bridge, self._tunnel_port):
+        self._database.run()
+        interface = self._interface(name)
+        asked = name == self._request_port and interface is not None and interface.type == "vxlan"
+        if asked or name in (self.bridge, self._tunnel_port):
             raise Refused(f"'{name}' carries the overlay on bridge '{self.bridge}': it stays")
 
         def compose(_: Transaction) -> None:
@@ -331,7 +347,6 @@ class LocalSwitch:
                     if port.name == name:
                         bridge.delvalue("ports", port)
 
-        self._database.run()
         what = f"remove port {name}"
         committed, config = self._database.transact(what, compose, self._timeout)
         if committed:

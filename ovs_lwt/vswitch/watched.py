@@ -16,17 +16,20 @@ class WatchedSwitch(Protocol):
 
     remote: str
 
-    def prepare(self, plan: SwitchPlan) -> None:
-        """Make the switch what the plan says. Raises Refused."""
+    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
+        """Make the switch what the plan says, and wait until it is so. Raises Refused."""
 
     def run(self) -> bool:
         """Take in what changed; return True if anything that can be asked for did."""
 
     def ports(self) -> tuple[LocalPort, ...]:
-        """Return the bridge's ports, without the tunnel's."""
+        """Return the bridge's ports, without its VXLAN ports."""
 
     def tunnel_ofport(self) -> int | None:
         """Return the OpenFlow number of the shared VXLAN port; None while it has none."""
+
+    def request_ofport(self) -> int | None:
+        """Return the OpenFlow number of the request port; None while it has none."""
 
     def datapath_type(self) -> DatapathType:
         """Return "system" or "netdev"."""

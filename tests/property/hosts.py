@@ -56,7 +56,10 @@ def views(draw: st.DrawFn, topology: Topology, host: int) -> View:
     # Either is written into so many flows that everything is compared: keep it rare.
     odd = draw(st.integers(0, 15))
     tunnel, by_flow = 101 if odd == 15 else 100, odd != 14
-    return View(topology, host, tunnel, resolve(topology, host, ports)[0], by_flow)
+    # Whether it offers to replicate, and on which datapath, shows in shared flows and lists.
+    requests, userspace = draw(st.sampled_from((None, 102, 102, 103))), odd != 13
+    found = resolve(topology, host, ports)[0]
+    return View(topology, host, tunnel, found, by_flow, userspace, requests)
 
 
 def _usual_port(identity: str) -> int:

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ovs_lwt.backends.openflow import change, program
-from ovs_lwt.backends.openflow.floods import SHARED_LIST
+from ovs_lwt.backends.openflow.floods import GROUP_STEP, SHARED_LIST
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.view import View
 from tests.property.hosts import Overlay
@@ -21,7 +21,9 @@ BUM, FORWARD = 7, 6
 
 
 def lists(of: View) -> dict[int, bytes]:
-    return {group: body for group, body in program.full(of).groups.items() if group > SHARED_LIST}
+    """The lists themselves, without what a leaf asks instead of using one."""
+    spans = range(SHARED_LIST + 1, SHARED_LIST + GROUP_STEP)
+    return {group: body for group, body in program.full(of).groups.items() if group in spans}
 
 
 @given(overlays())
@@ -39,10 +41,10 @@ def test_there_is_one_list_for_every_set_of_hosts(overlay: Overlay) -> None:
         assert len(set(found.values())) == len({body[6:] for body in found.values()}) == len(sets)
 
 
-@given(overlays(4), st.data())
+@given(overlays(4), st.booleans(), st.data())
 @settings(max_examples=40)
 def test_a_host_that_joins_a_shared_list_changes_one_group_and_no_other_tenant(
-    overlay: Overlay, data: st.DataObject
+    overlay: Overlay, offers: bool, data: st.DataObject
 ) -> None:
     """A new VTEP for every tenant of one list: that list is modified in place."""
     homes = {
@@ -64,7 +66,7 @@ def test_a_host_that_joins_a_shared_list_changes_one_group_and_no_other_tenant(
                 "host": "newcomer",
                 "mac": "02:aa:00:00:00:99",
             }
-    old, new = view(overlay, host), view(joined, host)
+    old, new = (view(each, host, offers=offers) for each in (overlay, joined))
     before, after = lists(old), lists(new)
     assert before.keys() == after.keys()
     changed = [group for group in before if before[group] != after[group]]
@@ -78,5 +80,6 @@ def test_a_host_that_joins_a_shared_list_changes_one_group_and_no_other_tenant(
     assert all(flow[24] != BUM and flow[25] == 0 for flow in flows)
     whose = {int.from_bytes(flow[8:16], "big") & 0xFFFFFF for flow in flows if flow[24] == FORWARD}
     assert whose == vnis
-    # Everything else is the newcomer itself: its VTEP in peer and copy, its endpoints in forward.
-    assert len(flows) == 2 + len(vnis)
+    # Everything else is the newcomer itself: its VTEP in peer, and in copy where it may ask; its
+    # endpoints in forward.
+    assert len(flows) == 1 + offers + len(vnis)

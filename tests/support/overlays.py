@@ -16,7 +16,7 @@ from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from ovs_lwt.vswitch import LocalPort
 
-TUNNEL = 100
+TUNNEL, REQUESTS = 100, 101
 
 Overlay = dict[str, Any]
 
@@ -106,9 +106,16 @@ def view(
     *,
     nd_by_flow: bool = True,
     userspace: bool = True,
+    offers: bool | None = None,
 ) -> View:
-    """The view of a host, by default with every guest attached."""
+    """The view of a host, by default with every guest attached.
+
+    offers: it has a request port; by default where the overlay has a replicator
+    """
     topology = from_dict(two_tenants() if overlay is None else overlay)
     index = topology.vtep_index(host)
     found = claims(topology, host) if ports is None else ports
-    return View(topology, index, TUNNEL, resolve(topology, index, found)[0], nd_by_flow, userspace)
+    ports_found = resolve(topology, index, found)[0]
+    offered = topology.vteps.replicated if offers is None else offers
+    requests = REQUESTS if offered else None
+    return View(topology, index, TUNNEL, ports_found, nd_by_flow, userspace, requests)

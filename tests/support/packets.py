@@ -35,7 +35,7 @@ REQUEST, REPLY = 1, 2
 EXPERIMENT = 0x88B5
 ETH_ARP, ETH_IPV4, ETH_IPV6 = 0x0806, 0x0800, 0x86DD
 ETH_VLAN, ETH_SERVICE_VLAN = 0x8100, 0x88A8
-VXLAN_PORT = 4789
+VXLAN_PORT, REQUEST_PORT = 4789, 14789
 _ETH_P_ALL = 3
 _SMALLEST = 60
 _SO_RCVBUFFORCE = 33
@@ -207,6 +207,18 @@ def serialized(*protocols: Any) -> bytes:
     return bytes(frame.data)
 
 
+def encapsulated(
+    source: tuple[str, str], target: tuple[str, str], port: int, vni: int, inner: bytes
+) -> bytes:
+    """A VXLAN packet on an underlay of IPv4, between two VTEPs (MAC, IP), to a UDP port."""
+    return serialized(
+        ETHERNET.ethernet(target[0], source[0], ETH_IPV4),
+        IPV4.ipv4(src=source[1], dst=target[1], proto=socket.IPPROTO_UDP),
+        UDP.udp(50000, port),
+        bytes(VXLAN.vxlan(vni).serialize(bytearray(), None)) + inner,
+    )
+
+
 # Reading
 
 
@@ -276,7 +288,9 @@ def read_advertisement(frame: bytes) -> Advertisement | None:
 
 @dataclass(frozen=True, slots=True)
 class Encapsulated:
-    """A VXLAN packet on the underlay. `length` is the outer IP packet's, in bytes."""
+    """A VXLAN packet on the underlay. `length` is the outer IP packet's, in bytes; `port` is the
+    UDP port it goes to.
+    """
 
     source: str
     target: str
@@ -284,10 +298,11 @@ class Encapsulated:
     inner: bytes
     length: int
     fragment: bool
+    port: int = VXLAN_PORT
 
 
-def read_vxlan(frame: bytes, port: int = VXLAN_PORT) -> Encapsulated | None:
-    """The VXLAN packet in a frame of the underlay."""
+def read_vxlan(frame: bytes) -> Encapsulated | None:
+    """The VXLAN packet in a frame of the underlay, to the shared port or the request port."""
     ethertype = int.from_bytes(frame[12:14], "big")
     if ethertype == ETH_IPV4 and frame[23] == socket.IPPROTO_UDP:
         head, length = 20, int.from_bytes(frame[16:18], "big")
@@ -301,11 +316,11 @@ def read_vxlan(frame: bytes, port: int = VXLAN_PORT) -> Encapsulated | None:
     else:
         return None
     datagram = frame[14 + head : 14 + length]
-    if int.from_bytes(datagram[2:4], "big") != port:
+    port = int.from_bytes(datagram[2:4], "big")
+    if port not in (VXLAN_PORT, REQUEST_PORT):
         return None
-    return Encapsulated(
-        source, target, VXLAN.vxlan.parser(datagram[8:])[0].vni, datagram[16:], length, fragment
-    )
+    vni = VXLAN.vxlan.parser(datagram[8:])[0].vni
+    return Encapsulated(source, target, vni, datagram[16:], length, fragment, port)
 
 
 # Hearing and sending
@@ -363,10 +378,10 @@ class ForeignVtep:
         self.address = address
         self._received: list[Encapsulated] = []
 
-    def send(self, host: str, vni: int, frame: bytes) -> None:
-        """Send a frame to the VTEP with the address `host`."""
+    def send(self, host: str, vni: int, frame: bytes, port: int = VXLAN_PORT) -> None:
+        """Send a frame to the VTEP with the address `host`, by default to the shared UDP port."""
         header = bytes(VXLAN.vxlan(vni).serialize(bytearray(), None))
-        self._socket.sendto(header + frame, (host, VXLAN_PORT))
+        self._socket.sendto(header + frame, (host, port))
 
     def received(self) -> Sequence[Encapsulated]:
         """Everything that has come in so far."""

@@ -1,18 +1,30 @@
-"""A host of a tenant that spans very many: one guest here, and a router that takes all copies."""
+"""A host of a tenant that spans very many: one guest here, a router that takes all copies, and any
+of the other hosts as a leaf that asks this one to replicate.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.view import View
 from tests.support.mgmt import SwitchSocket
 from tests.support.ovs import OvsHost
-from tests.support.packets import BROADCAST, Wire, ethernet, read_vxlan, token
+from tests.support.packets import (
+    BROADCAST,
+    REQUEST_PORT,
+    VXLAN_PORT,
+    Wire,
+    encapsulated,
+    ethernet,
+    read_vxlan,
+    token,
+)
 
+_PATIENCE = 3.0
 ROUTER, ROUTERS_MAC = "192.0.2.2", "02:00:00:00:99:99"
 
 
@@ -34,7 +46,10 @@ def build(host: OvsHost, *, userspace: bool) -> None:
                "fail_mode=secure", "--", "add-port", "br0", "g0", "--", "set", "interface",
                "g0", "ofport_request=1", "--", "add-port", "br0", "vx0", "--", "set",
                "interface", "vx0", "type=vxlan", "ofport_request=100", "options:key=flow",
-               "options:remote_ip=flow", "options:local_ip=10.128.0.1")  # fmt: skip
+               "options:remote_ip=flow", "options:local_ip=10.128.0.1", "--", "add-port", "br0",
+               "vx1", "--", "set", "interface", "vx1", "type=vxlan", "ofport_request=101",
+               "options:key=flow", "options:remote_ip=flow", "options:local_ip=10.128.0.1",
+               f"options:dst_port={REQUEST_PORT}")  # fmt: skip
     if userspace:
         host.appctl("tnl/arp/set", "br-phy", ROUTER, ROUTERS_MAC)
     else:
@@ -61,15 +76,60 @@ def load(host: OvsHost, of: View) -> None:
         assert session.state is State.IN_SYNC, session.events
 
 
-def copies(wires: tuple[Wire, Wire], of: View) -> Counter[tuple[str, int]]:
-    """Where the copies of a broadcast go, and with which VNI. The guest's first makes the flow."""
+Copies = Counter[tuple[str, int, int]]
+"""How many copies went where: (VTEP, UDP port, VNI)."""
+
+
+def everybody(of: View, but: int = 0) -> Copies:
+    """One copy for every other VTEP, but that of a leaf."""
+    vteps = of.topology.vteps
+    return Counter(
+        {
+            (vteps.address(index), VXLAN_PORT, 1010): 1
+            for index in range(1, len(vteps))
+            if index != but
+        }
+    )
+
+
+def copies(wires: tuple[Wire, Wire], of: View) -> Copies:
+    """Where the copies of a broadcast of the guest go."""
     guest, underlay = wires
     mac = int(of.topology.endpoints.mac[0]).to_bytes(6, "big").hex(":")
+    return _copies(underlay, lambda mark: guest.send(ethernet(mac, BROADCAST, mark)))
+
+
+def copies_asked_for(
+    host: OvsHost, wires: tuple[Wire, Wire], of: View, leaf: int, *, vni: int = 1010
+) -> tuple[Copies, int]:
+    """Where the copies of a broadcast go that the leaf (index of its VTEP) asks for, and how often
+    the guest here hears it.
+    """
+    guest, underlay = wires
+    device = "br-phy" if of.userspace else "u0"
+    here = host.run("cat", f"/sys/class/net/{device}/address").strip()
+    mac = int(of.topology.endpoints.mac[leaf]).to_bytes(6, "big").hex(":")
+    ends = (ROUTERS_MAC, of.topology.vteps.address(leaf)), (here, "10.128.0.1")
+    said: list[bytes] = []
+
+    def ask(mark: bytes) -> None:
+        said.append(mark)
+        frame = ethernet(mac, BROADCAST, mark)
+        underlay.send(encapsulated(*ends, REQUEST_PORT, vni, frame))
+
+    found = _copies(underlay, ask)
+    return found, sum(said[-1] in frame for frame in guest.heard())
+
+
+def _copies(underlay: Wire, say: Callable[[bytes], None]) -> Copies:
+    # The first makes the flow.
     for mark in (token(), token()):
-        guest.send(ethernet(mac, BROADCAST, mark))
-        before = -1
-        while before < (now := sum(mark in frame for frame in underlay.heard())) or not now:
+        say(mark)
+        before, until = -1, time.monotonic() + _PATIENCE
+        while before < (now := sum(mark in frame for frame in underlay.heard())) or (
+            not now and time.monotonic() < until
+        ):
             before = now
             time.sleep(0.5)
     found = [read_vxlan(frame) for frame in underlay.heard() if mark in frame]
-    return Counter((packet.target, packet.vni) for packet in found if packet is not None)
+    return Counter((packet.target, packet.port, packet.vni) for packet in found if packet)

@@ -39,6 +39,10 @@ class Wires:
         """Let a guest send a frame, and go on."""
         self._guests[guest].send(frame)
 
+    def arrive(self, host: str, frame: bytes) -> None:
+        """Let a frame of the underlay come to a host."""
+        self._uplinks[host].send(frame)
+
     def say(self, guest: str, frame: bytes) -> None:
         """Let a guest send a frame, and wait until whatever becomes of it has happened."""
         self._guests[guest].send(frame)

@@ -22,7 +22,7 @@ from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
 from ovs_lwt.vswitch import LocalPort, SwitchPlan
 from tests.support.fake_switch import ConnectionDropped, FakeSwitch, messages_in
-from tests.support.overlays import TUNNEL, Overlay, claims, two_tenants
+from tests.support.overlays import REQUESTS, TUNNEL, Overlay, claims, two_tenants
 
 Story = Iterator[None]
 
@@ -64,16 +64,19 @@ class FakeOvsdb:
     remote: str = "unix:/fake/db.sock"
     found: list[LocalPort] = field(default_factory=list)
     tunnel: int | None = TUNNEL
+    requests: int | None = None
     datapath: Literal["system", "netdev"] = "netdev"
     changed: bool = False
     plans: list[SwitchPlan] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
 
-    def prepare(self, plan: SwitchPlan) -> None:
+    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
         if self.refusal:
             raise Refused(self.refusal)
         self.plans.append(plan)
+        before, self.requests = self.requests, REQUESTS if plan.replication_udp_port else None
+        self.changed |= before != self.requests
 
     def run(self) -> bool:
         changed, self.changed = self.changed, False
@@ -84,6 +87,9 @@ class FakeOvsdb:
 
     def tunnel_ofport(self) -> int | None:
         return self.tunnel
+
+    def request_ofport(self) -> int | None:
+        return self.requests
 
     def datapath_type(self) -> Literal["system", "netdev"]:
         return self.datapath

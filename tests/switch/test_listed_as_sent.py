@@ -51,7 +51,7 @@ tenants:
       web2: {{host: host2, mac: "02:00:02:00:00:12", ip: 10.0.0.12/24}}
 """
 IPV4, IPV6 = ("192.0.2.11", "192.0.2.12"), ("2001:db8::11", "2001:db8::12")
-TUNNEL = 4789
+TUNNEL, REQUESTS = 4789, 14789
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def bridge(host: OvsHost) -> Iterator[Path]:
     host.run("ovs-vsctl", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev",
              "fail_mode=secure", "--", "add-port", "br0", "vx0", "--", "set", "interface", "vx0",
              "type=vxlan", f"ofport_request={TUNNEL}", "options:key=flow",
-             "options:remote_ip=flow")  # fmt: skip
+             "options:remote_ip=flow", "--", "add-port", "br0", "vx1", "--", "set", "interface",
+             "vx1", "type=vxlan", f"ofport_request={REQUESTS}", "options:key=flow",
+             "options:remote_ip=flow", f"options:dst_port={REQUESTS}")  # fmt: skip
     yield host.rundir / "br0.mgmt"
     host.run("ovs-vsctl", "del-br", "br0")
 
@@ -79,11 +81,17 @@ def view(topology: Topology, *, nd_by_flow: bool = True) -> View:
 
 
 def flooding(
-    hosts: int, replicators: int = 0, *, six: bool = False, userspace: bool = True
+    hosts: int,
+    replicators: int = 0,
+    *,
+    six: bool = False,
+    userspace: bool = True,
+    offers: bool = False,
 ) -> View:
     """The first of so many hosts that share a tenant, the last of which are replicators."""
     topology = from_dict(spread(hosts, replicators, six=six))
-    return replace(view(topology), userspace=userspace)
+    requests = REQUESTS if replicators or offers else None
+    return replace(view(topology), userspace=userspace, requests=requests)
 
 
 VIEWS = {
@@ -98,6 +106,8 @@ VIEWS = {
     "wider, ipv6": flooding(1300, six=True),
     "wider, kernel": flooding(1300, userspace=False),
     "wider, kernel, ipv6": flooding(1300, six=True, userspace=False),
+    "wider, kernel, offering": flooding(1300, userspace=False, offers=True),
+    "wider, kernel, ipv6, offering": flooding(1300, six=True, userspace=False, offers=True),
 }
 
 

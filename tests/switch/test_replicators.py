@@ -1,5 +1,6 @@
 """Assisted replication: a leaf sends one copy of a broadcast, a replicator the rest, and everybody
-hears it exactly once, whoever replicates, and while that changes.
+hears it exactly once, whoever replicates. While that changes nobody hears it twice, and it is lost
+only where the first replicator comes.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ def test_the_leaves_of_a_replicator_that_goes_turn_to_the_other_and_no_others(
 @pytest.mark.parametrize("order", [HOSTS, HOSTS[::-1]], ids=["leaves first", "replicators first"])
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(("host3", "host4"), ("host3",)), (("host3",), ()), ((), ("host4",))],
-    ids=["one of two goes", "the last goes", "one comes"],
+    [(("host3", "host4"), ("host3",)), (("host3",), ()), (("host3",), ("host3", "host4"))],
+    ids=["one of two goes", "the last goes", "a second comes"],
 )
 def test_hosts_that_learn_of_it_one_after_the_other_lose_and_double_nothing(
     lab: OverlayLab,
@@ -144,6 +145,66 @@ def test_hosts_that_learn_of_it_one_after_the_other_lose_and_double_nothing(
         ask(lab.host(host).control, "reload")
         for sender in GUESTS[:4]:
             assert shout(lab, wires, sender)[0] == everybody_but(sender), f"{host} has it"
+
+
+@pytest.mark.parametrize("order", [HOSTS, HOSTS[::-1]], ids=["leaves first", "replicators first"])
+def test_where_the_first_replicator_comes_nothing_is_doubled(
+    lab: OverlayLab, wires: Wires, order: list[str]
+) -> None:
+    lab.change(lambda overlay: replicate_on(overlay))
+    for host in HOSTS:
+        end_offer(lab, host)
+    replicate_on(lab.overlay, "host4")
+    lab.plan.overlay.write_text(yaml.safe_dump(lab.overlay))
+    learnt: set[str] = set()
+    for host in order:
+        ask(lab.host(host).control, "reload")
+        learnt.add(host)
+        for sender in GUESTS[:4]:
+            home = lab.guests[sender].host
+            if home not in learnt or "host4" in learnt:
+                assert shout(lab, wires, sender)[0] == everybody_but(sender), f"{host} has it"
+                continue
+            # It asks a host that has not heard of it: only guests beside the sender hear it.
+            mark = token()
+            wires.send(sender, ethernet(lab.mac(sender), BROADCAST, mark))
+            reach_all(lab, wires, sender)
+            beside = [guest for guest in everybody_but(sender) if lab.guests[guest].host == home]
+            assert wires.heard(mark) == dict.fromkeys(beside, 1)
+
+
+def reach_all(lab: OverlayLab, wires: Wires, sender: str) -> None:
+    """Send frames to one guest each, until all have had theirs: what was sent before has then come
+    as well.
+    """
+    for _ in range(2):
+        marks = {guest: token() for guest in everybody_but(sender)}
+        for guest, mark in marks.items():
+            wires.send(sender, ethernet(lab.mac(sender), lab.mac(guest), mark))
+        assert eventually(lambda: all(wires.heard(marks[guest]) for guest in marks))  # noqa: B023
+
+
+def test_where_no_host_replicates_no_host_offers_it(lab: OverlayLab) -> None:
+    """Neither the port nor a flow; and with the first replicator every host has both."""
+    lab.change(lambda overlay: replicate_on(overlay))
+    for host in HOSTS:
+        end_offer(lab, host)
+        assert "vx-lwt-ar" not in lab.ofctl(host, "show", "br-lwt")
+    lab.check()
+    lab.change(lambda overlay: replicate_on(overlay, "host2"))
+    for host in HOSTS:
+        options = lab.vsctl(host, "get", "interface", "vx-lwt-ar", "options")
+        assert 'dst_port="14789"' in options
+        assert f'local_ip="{lab.vtep(host)}"' in options
+        assert [flow for flow in lab.flows(host) if 'in_port="vx-lwt-ar" actions' in flow]
+
+
+def end_offer(lab: OverlayLab, host: str) -> None:
+    """What a host does a minute after the last replicator has gone: the port goes, and the flows
+    with it.
+    """
+    lab.vsctl(host, "--if-exists", "del-port", "vx-lwt-ar")
+    assert eventually(lambda: not any("vx-lwt-ar" in flow for flow in lab.flows(host)))
 
 
 def test_under_a_running_broadcast_both_replicators_are_taken_away(
@@ -211,7 +272,7 @@ def test_somebody_elses_vtep_gets_one_copy_and_is_not_replicated_for(
 def test_a_stranger_that_asks_is_not_heard(lab: OverlayLab, wires: Wires) -> None:
     """Replicators are no amplifiers: who shares no tenant with this host is asked nothing of."""
     lab.change(lambda overlay: replicate_on(overlay, "host3"))
-    packet = f"in_port=vx-lwt,tun_id={1 << 20 | 1010},tun_dst={lab.vtep('host3')}"
+    packet = f"in_port=vx-lwt-ar,tun_id=1010,tun_dst={lab.vtep('host3')}"
     frame = f"dl_src=02:00:00:00:00:01,dl_dst={BROADCAST}"
     known = lab.trace("host3", f"{packet},tun_src={lab.vtep('host1')},{frame}")
     assert ("tunnel", 0) in known.copies

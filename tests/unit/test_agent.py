@@ -41,6 +41,7 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
             "errors": {},
             "marking": {},
             "wide_floods": {},
+            "replication": "none",
             "refused": [],
             "seconds": 0.0,
             "ports": {"blue-web1": "blue/web1", "red-web1": "red/web1"},

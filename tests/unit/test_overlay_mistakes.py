@@ -30,7 +30,7 @@ def test_the_overlay_that_the_mistakes_are_made_in_is_right() -> None:
         (
             "mtu: 1500",
             "MTU: 1500",
-            ["overlay.yaml:1: underlay.MTU: unknown key; known here: udp_port, mtu"],
+            ["overlay.yaml:1: underlay.MTU: unknown key; known here: udp_port, replication_udp_port, mtu"],
         ),
         (
             "host: host2, mac",

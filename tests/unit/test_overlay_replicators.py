@@ -1,4 +1,4 @@
-"""Who may be a replicator, and which VNIs leave room for what leaves ask of one."""
+"""Who may be a replicator, and by which UDP port it is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ vteps:
   host2: {address: 192.0.2.12}
 tenants:
   blue:
-    vni: 1048575
+    vni: 1010
     endpoints:
       web1: {host: host1, mac: "02:00:00:00:00:01"}
 """
@@ -45,14 +45,26 @@ MISTAKES = {
         "replicator: sometimes",
         ("2: vteps.host1.replicator: write true or false, not 'sometimes'"),
     ),
-    "no room for requests": (
-        "vni: 1048575",
-        "vni: 1048576",
+    "by the tunnels' own UDP port": (
+        "vteps:",
+        "underlay: {udp_port: 4790, replication_udp_port: 4790}\nvteps:",
         (
-            "6: tenants.blue.vni: VNI 1048576 leaves no room for requests to replicators (host1 is"
-            " one), which take its upper 4 bits: give the tenant a VNI up to 1048575, or take"
-            " 'replicator: true' away"
+            "1: underlay.replication_udp_port: UDP port 4790 is udp_port already: give the requests"
+            " to replicators another"
         ),
+    ),
+    "the tunnels by the requests' UDP port": (
+        "vteps:",
+        "underlay: {udp_port: 14789}\nvteps:",
+        (
+            "1: underlay.replication_udp_port: UDP port 14789 is udp_port already: give the"
+            " requests to replicators another"
+        ),
+    ),
+    "by no UDP port": (
+        "vteps:",
+        "underlay: {replication_udp_port: 65536}\nvteps:",
+        ("1: underlay.replication_udp_port: replication_udp_port 65536 is outside 1..65535"),
     ),
 }
 
@@ -66,6 +78,12 @@ def test_a_replicator_that_cannot_be_is_told_with_its_place(
     assert [str(mistake) for mistake in caught.value.mistakes] == [f"overlay.yaml:{told}"]
 
 
-def test_without_replicators_every_vni_will_do() -> None:
-    text = OVERLAY.replace(", replicator: true", "").replace("1048575", "16777215")
-    assert parse_text(text).tenants.vni.tolist() == [16777215]
+@pytest.mark.parametrize("vni", [1, 0x1003F2, 0x8003F2, 0xFFFFFF])
+def test_with_replicators_every_vni_will_do(vni: int) -> None:
+    assert parse_text(OVERLAY.replace("1010", str(vni))).tenants.vni.tolist() == [vni]
+
+
+def test_requests_have_a_udp_port_of_their_own() -> None:
+    assert parse_text(OVERLAY).underlay.replication_udp_port == 14789
+    chosen = parse_text("underlay: {replication_udp_port: 4799}\n" + OVERLAY)
+    assert chosen.underlay.replication_udp_port == 4799

@@ -217,7 +217,7 @@ def test_tenants_that_span_the_same_hosts_share_a_flood_list() -> None:
 
 def test_from_the_tunnel_nothing_goes_back_into_it() -> None:
     assert lines(view(), "bum.from_tunnel") == [
-        f"in_port={TUNNEL},reg0=0,metadata={vni} actions=group:{vni}" for vni in (1010, 2020)
+        f"in_port={TUNNEL},metadata={vni} actions=group:{vni}" for vni in (1010, 2020)
     ]
 
 

@@ -28,7 +28,7 @@ def test_a_list_that_fits_is_one_group() -> None:
 @pytest.mark.parametrize("userspace", [True, False], ids=["userspace", "kernel"])
 def test_of_a_wider_list_every_group_fits_a_message(userspace: bool) -> None:
     found = groups(spread(3000), userspace=userspace)
-    assert len(found) == (SHARES if userspace else 2 * SHARES)
+    assert len(found) == SHARES
     assert all(len(body) < 0xFFFF - 100 for body in found.values())
     assert all(floods.is_ours(number) for number in found)
     assert floods.is_ours(1010)
@@ -68,14 +68,14 @@ def test_a_vtep_more_is_one_changed_group() -> None:
     assert sum(before[number] != after[number] for number in before) == 1
 
 
-def test_chained_groups_come_before_those_that_call_them_and_go_after() -> None:
+def test_groups_come_before_those_that_call_them_and_go_after() -> None:
     """The switch here refuses a group that calls one which is not there."""
     line = Line(FakeSwitch(entries_per_part=1))
-    line.session.desire(view(spread(700), HOST, userspace=False), line.now)
+    line.session.desire(view(crowded(5 * GUESTS), HOST), line.now)
     line.connect()
-    chained = [body for _, body in line.switch.state.groups.values() if list(groups_called(body))]
-    assert len(chained) == SHARES - 1
-    line.session.desire(view(spread(10), HOST, userspace=False), line.now)
+    calling = [body for _, body in line.switch.state.groups.values() if list(groups_called(body))]
+    assert len(calling) == 4
+    line.session.desire(view(crowded(1), HOST), line.now)
     line.settle()
     assert sorted(line.switch.state.groups) == [1010, SHARED_LIST + 1010]
     deleted = [
@@ -84,7 +84,22 @@ def test_chained_groups_come_before_those_that_call_them_and_go_after() -> None:
         if message.kind == 15 and message.body[1] == 2
     ]
     assert deleted == sorted(deleted)
-    assert len(deleted) == 2 * SHARES
+    assert len(deleted) == 4
+
+
+@pytest.mark.parametrize("offers", [False, True])
+def test_a_list_that_is_chained_goes_whole(offers: bool) -> None:
+    """On the kernel's datapath; with what leaves ask for, and without."""
+    line = Line(FakeSwitch(entries_per_part=1))
+    line.session.desire(view(spread(10), HOST, userspace=False, offers=offers), line.now)
+    line.connect()
+    before = line.switch.state.copy()
+    for hosts in (700, 10):
+        line.session.desire(view(spread(hosts), HOST, userspace=False, offers=offers), line.now)
+        line.settle()
+        groups = len(line.switch.state.groups) - 1
+        assert groups == (1 if hosts == 10 else 2 * SHARES if offers else SHARES)
+    assert line.switch.state == before
 
 
 def test_from_narrow_to_wide_and_back_is_a_change_like_any_other() -> None:

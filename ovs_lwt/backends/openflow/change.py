@@ -129,7 +129,7 @@ def _parts(old: View, new: View) -> list[Program]:
 def _differing_lists(old: View, new: View) -> tuple[dict[bytes, int], dict[bytes, int]]:
     """The flood lists of either, with their owners, that the other does not have just so."""
     one, other = old.flood_lists.owners, new.flood_lists.owners
-    if not _same_numbers(old, new):
+    if not _same_numbers(old, new) or old.requests != new.requests:
         return dict(one), dict(other)
     return (
         {vteps: owner for vteps, owner in one.items() if other.get(vteps) != owner},
@@ -147,6 +147,7 @@ def _same_shared(old: View, new: View) -> bool:
     """Whether the flows that are no tenant's are surely the same."""
     return (
         _same_numbers(old, new)
+        and old.requests == new.requests
         and np.array_equal(old.here, new.here)
         and np.array_equal(old.peers, new.peers)
     )

@@ -26,7 +26,7 @@ from ovs_lwt.view import View
 Names = Mapping[int, str]
 """OpenFlow port -> what to print in its place; ports without a name are printed as numbers."""
 
-_PORTS = frozenset({"port", "tunnel"})
+_PORTS = frozenset({"port", "tunnel", "requests"})
 
 
 def write_flows(view: View, names: Names, out: TextIO) -> None:

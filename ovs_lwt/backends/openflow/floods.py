@@ -2,9 +2,8 @@
 
 A tenant's guests here are one group, or several that call each other; its other hosts are a flood
 list, which all tenants with the same hosts share. A list of more than `ONE_GROUP` VTEPs is wide:
-kept in shares. Where a tenant has replicators (RFC 9574) and this host is none, it asks them, for
-all of the list or, if that is too much for one action list, share by share. See
-docs/adr/0015-assisted-replication.md.
+kept in shares. Where a tenant has replicators (RFC 9574) and this host is none, it asks one of them
+by the request port. See docs/adr/0015-assisted-replication.md.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ovs_lwt.backends.openflow.limits import GUESTS, ONE_GROUP, ONE_PASS, SHARES
-from ovs_lwt.backends.openflow.relations import Buckets, Rows, tunnel_of
+from ovs_lwt.backends.openflow.relations import Buckets, Rows, requests_of, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import U32, U64, Indices
 from ovs_lwt.stencil import Column
@@ -33,10 +32,6 @@ GROUP_STEP = 20_000_000
 _SHARE, _CHAIN, _ASK, _GUESTS = 1, 11, 19, 50
 _PORTS = 1 << 16  # a switch has no more
 _VNIS = 1 << 24
-
-ALL = 1
-FIRST_SHARE = 8
-"""What a leaf asks for, in the upper four bits of the VNI: all of a list, or its first share."""
 
 
 def is_ours(group: int) -> bool:
@@ -61,7 +56,9 @@ def local_floods(scope: Scope) -> Iterator[Buckets]:
             group = vni if not place else SHARED_LIST + (_GUESTS + place) * GROUP_STEP + vni
             ports = port[first : min(first + GUESTS, high)]
             found = Buckets("local_flood", group, len(ports), {"mark": mark, "port": ports})
-            yield found if following is None else _calling(found, following)
+            if following is not None:
+                found = _behind(found, "next_guests", "next_guests", following)
+            yield found
             following = group
 
 
@@ -80,18 +77,20 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
     local: dict[str, Column] = {"vni": vni, "local_flood": vni}
     remote: dict[str, Column] = {"remote_flood": _list_of(scope.view, scope.first_tenant + tenants)}
     yield Rows("bum.from_tunnel", len(vni), local | tunnel_of(scope.view))
-    yield Rows("bum.share", len(vni), {"vni": vni} | remote)
     yield Rows("bum.from_guest", len(vni), local | remote)
 
 
 def shared_rows(view: View) -> Iterator[Rows]:
-    """The rows that are no tenant's and no list's."""
+    """The rows that are no tenant's and no list's: about the leaves that may ask."""
+    if view.requests is None:
+        return
     vteps = view.topology.vteps
-    own = FIRST_SHARE + _shares(vteps, np.array([view.host]))
-    yield Rows("forward.own_share", 1, {"own_share": own})
-    addresses = _addresses(vteps, view.host, view.peers) | tunnel_of(view)
-    six = "6" * ("vtep6" in addresses)
-    yield Rows(f"copy.back{six}", len(view.peers), addresses)
+    leaves = _addresses(vteps, view.host, view.peers) | requests_of(view)
+    six = "6" * ("vtep6" in leaves)
+    yield Rows(f"copy.back{six}", len(view.peers), leaves)
+    if not view.userspace:
+        share = {"leaf_share": 1 + _shares(vteps, view.peers)}
+        yield Rows(f"peer.leaf{six}", len(view.peers), leaves | share)
 
 
 def list_rows(view: View, lists: Mapping[bytes, int]) -> Iterator[Rows]:
@@ -116,7 +115,7 @@ def wide_floods(view: View) -> dict[str, int]:
 
 
 def _copies(view: View, vteps: bytes) -> int:
-    """Copies for other hosts that this host makes of a guest's frame: one for each replicator that
+    """Copies for other hosts that this host makes of a guest's frame: one for the replicator that
     it asks, or one for each VTEP.
     """
     known = members(vteps)
@@ -128,13 +127,13 @@ class _List:
     """One flood list.
 
     number: its group, or what its groups are counted from; members: its VTEPs
-    replicators: those of them that this host asks, [1] for all or [SHARES]; none: it does it itself
+    replicator: [1], the one of them that this host asks, or none: it does it itself
     """
 
     view: View
     number: int
     members: Indices
-    replicators: Indices
+    replicator: Indices
 
     @property
     def _wide(self) -> bool:
@@ -145,43 +144,44 @@ class _List:
         return len(self.members) > ONE_PASS and not self.view.userspace
 
     def rows(self) -> Iterator[Rows]:
-        number = {"remote_flood": _column(self.number)}
-        if len(self.replicators):
+        number: dict[str, Column] = {"remote_flood": _column(self.number)}
+        if len(self.replicator):
             yield Rows("replicate.ask", 1, number | {"ask": _column(self._group(_ASK))})
         if not self._wide:
             yield Rows("replicate.list", 1, number)
-            return
-        places = np.arange(SHARES, dtype=np.uint32)
-        share = self.number + (places + _SHARE) * GROUP_STEP
-        yield Rows(
-            "replicate.share", SHARES, number | {"which": FIRST_SHARE + places, "share": share}
-        )
-        if len(self.members) > ONE_PASS and self.view.userspace:
-            yield Rows("replicate.one_by_one", 1, number)
+        elif self._chained:
+            yield from self._chain(number)
         else:
-            yield Rows("replicate.together", 1, number)
-        if self._chained:
-            yield Rows("replicate.chained", 1, number | {"chain": _column(self._group(_CHAIN))})
+            shares = {
+                f"share{place + 1}": _column(self._group(_SHARE + place)) for place in range(SHARES)
+            }
+            many = len(self.members) > ONE_PASS
+            yield Rows("replicate.one_by_one" if many else "replicate.together", 1, number | shares)
+
+    def _chain(self, number: dict[str, Column]) -> Iterator[Rows]:
+        place = np.arange(SHARES, dtype=np.uint32)
+        chain, share = (self.number + (place + first) * GROUP_STEP for first in (_CHAIN, _SHARE))
+        yield Rows("replicate.chained", SHARES, number | {"place": place, "chain": chain})
+        if self.view.requests is not None:
+            behind = number | {"place": place, "next_place": place + 1}
+            yield Rows("replicate.skipped", SHARES, behind)
+            own = number | {"leaf_share": place + 1, "share": share}
+            yield Rows("replicate.leafs_own", SHARES, own)
 
     def groups(self) -> Iterator[Buckets]:
-        vteps = self.view.topology.vteps
-        if len(self.replicators):
-            first = ALL if len(self.replicators) == 1 else FIRST_SHARE
-            which = {"which": np.arange(first, first + len(self.replicators), dtype=np.uint32)}
-            yield self._buckets("ask", _ASK, self.replicators, which | tunnel_of(self.view))
+        if len(self.replicator):
+            yield self._buckets("ask", _ASK, self.replicator, requests_of(self.view))
         if not self._wide:
             yield self._buckets("remote_flood", 0, self.members)
             return
-        share = _shares(vteps, self.members)
-        for place in reversed(range(SHARES)):
+        share = _shares(self.view.topology.vteps, self.members)
+        for place in range(SHARES):
             part = self.members[share == place]
-            yield self._buckets("remote_flood", _SHARE + place, part)
-            if not self._chained:
-                continue
-            link = self._buckets("chain", _CHAIN + place, part, tunnel_of(self.view))
-            if place + 1 < SHARES:
-                link = _calling(link, self._group(_CHAIN + place + 1))
-            yield link
+            if not self._chained or self.view.requests is not None:
+                yield self._buckets("remote_flood", _SHARE + place, part)
+            if self._chained:
+                link = self._buckets("chain", _CHAIN + place, part, tunnel_of(self.view))
+                yield _behind(link, "next_share", "next_place", place + 1)
 
     def _group(self, place: int) -> int:
         return self.number + place * GROUP_STEP
@@ -194,10 +194,9 @@ class _List:
         return Buckets(f"{entry}{six}", self._group(place), len(vteps), columns | (more or {}))
 
 
-def _calling(buckets: Buckets, group: int) -> Buckets:
-    """The same, calling another group first."""
-    first = Buckets("chain_next", buckets.group, 1, {"next_chain": _column(group)})
-    return replace(buckets, first=first)
+def _behind(buckets: Buckets, entry: str, slot: str, value: int) -> Buckets:
+    """The same behind one bucket of another entry, with this value in its slot."""
+    return replace(buckets, first=Buckets(entry, buckets.group, 1, {slot: _column(value)}))
 
 
 def _list(view: View, vteps: bytes, owner: int) -> _List:
@@ -213,19 +212,17 @@ def _list_of(view: View, tenants: Indices) -> U32:
 
 
 def _asked(view: View, members: Indices) -> Indices:
-    """The replicators that this host asks. Each leaf, and each share, has the one with the highest
+    """The replicator that this host asks, [1], or none. Each leaf has the one with the highest
     weight (rendezvous hashing): one that goes leaves what others do as it was.
     """
     vteps = view.topology.vteps
     known = members[vteps.replicator[members]]
-    if vteps.replicator[view.host] or not len(known):
+    if view.requests is None or vteps.replicator[view.host] or not len(known):
         return known[:0]
-    places = np.arange(1 if len(members) <= ONE_PASS else SHARES, dtype=np.uint64)
     names = np.array([zlib.crc32(vteps.name[index].encode()) for index in known], np.uint64)
     leaf = np.uint64(zlib.crc32(vteps.name[view.host].encode()) << 32)
-    weights = _mixed(_mixed(leaf | names)[:, None] + places[None, :])
-    chosen: Indices = known[np.argmax(weights, axis=0)]
-    return chosen
+    best = int(np.argmax(_mixed(leaf | names)))
+    return known[best : best + 1]
 
 
 def _shares(vteps: VtepColumns, members: Indices) -> Indices:

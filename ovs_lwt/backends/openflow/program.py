@@ -9,7 +9,7 @@ from itertools import chain
 
 from ovs_lwt.backends.openflow import encode, floods, rows, wire
 from ovs_lwt.backends.openflow.pipeline import FlowTemplate, pipeline
-from ovs_lwt.backends.openflow.relations import Buckets, Rows, merged
+from ovs_lwt.backends.openflow.relations import Buckets, Rows, merged, requests_of, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.delta import Block
 from ovs_lwt.mistakes import Refused
@@ -102,10 +102,14 @@ def groups(every: Iterable[Buckets]) -> dict[int, bytes]:
 
 def shared_rows(view: View) -> Iterator[Rows]:
     """The rows of the flows that are no tenant's."""
-    constants = (
-        id_ for id_, flow in pipeline().flows.items() if set(flow.entry.slots) <= {"tunnel"}
-    )
-    return rows.shared_rows(view, constants)
+    ports = {**tunnel_of(view), **requests_of(view)}
+    constants = [
+        Rows(id_, 1, ports)
+        for id_, flow in pipeline().flows.items()
+        if set(flow.entry.slots) <= ports.keys()
+        and (view.nd_by_flow or flow.entry.table != "advertise")
+    ]
+    return chain(constants, rows.shared_rows(view))
 
 
 def group_buckets(view: View, scopes: Iterable[Scope]) -> Iterator[Buckets]:

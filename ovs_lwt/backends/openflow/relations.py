@@ -56,5 +56,10 @@ def _spread(column: Column, count: int) -> Column:
 
 
 def tunnel_of(view: View) -> dict[str, Column]:
-    """The one value that is the same in every row on this host."""
+    """The shared VXLAN port: the same in every row on this host."""
     return {"tunnel": np.array([view.tunnel], np.uint32)}
+
+
+def requests_of(view: View) -> dict[str, Column]:
+    """The request port, the same in every row; {} on a host that has none."""
+    return {} if view.requests is None else {"requests": np.array([view.requests], np.uint32)}

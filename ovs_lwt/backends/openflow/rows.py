@@ -8,7 +8,7 @@ what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -40,11 +40,8 @@ def tenant_rows(scope: Scope) -> Iterator[Rows]:
         yield from floods.tenant_rows(scope)
 
 
-def shared_rows(view: View, constants: Iterable[str]) -> Iterator[Rows]:
-    """The flows that are no tenant's. constants: the entries that have one row on every host."""
-    for entry in constants:
-        if view.nd_by_flow or not entry.startswith("advertise."):
-            yield Rows(entry, 1, tunnel_of(view))
+def shared_rows(view: View) -> Iterator[Rows]:
+    """The flows that are no tenant's, without those that have one row on every host."""
     tenants = view.topology.tenants
     renamed = view.here & (tenants.mark != tenants.vni)
     nobodys = tenants.vni[renamed & ~np.isin(tenants.vni, tenants.mark[view.here])]

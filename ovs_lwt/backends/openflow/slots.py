@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ovs_lwt.backends import words
+from ovs_lwt.backends.openflow.limits import SHARES
 from ovs_lwt.stencil import Column
 
 
@@ -60,6 +61,7 @@ KINDS: dict[str, SlotKind] = {
     "mark": _number(4, "the tenant's mark"),
     "port": _number(4, "OpenFlow port of a guest"),
     "tunnel": _number(4, "OpenFlow port of the shared VXLAN port"),
+    "requests": _number(4, "OpenFlow port of the request port, the second shared VXLAN port"),
     "mac": SlotKind(6, _mac_text, words.macs, "an endpoint's MAC"),
     "mac_prefix": SlotKind(6, _mac_text, words.macs, "what the MACs of a remote VTEP begin with"),
     "mac_mask": SlotKind(6, _mac_text, words.macs, "which bits that are"),
@@ -70,11 +72,16 @@ KINDS: dict[str, SlotKind] = {
     "vtep6": _ipv6("a remote VTEP, IPv6 underlay"),
     "local_flood": _number(4, "group of the tenant's guests here"),
     "remote_flood": _number(4, "group of the tenant's other hosts"),
-    "which": _number(4, "what a leaf asks for: 1 all of the list, 8 to 14 one share"),
-    "own_share": _number(4, "the share that this host is in"),
+    **{
+        f"share{number}": _number(4, f"group of a wide list's share number {number}")
+        for number in range(1, SHARES + 1)
+    },
     "share": _number(4, "group of one share of a wide list"),
-    "ask": _number(4, "group of what a leaf asks of replicators"),
+    "leaf_share": _number(4, "number of the share that a leaf is in, from 1"),
+    "ask": _number(4, "group of the replicator that a leaf asks"),
     "chain": _number(4, "group of a chained share"),
-    "next_chain": _number(4, "group of the share behind it"),
+    "place": _number(4, "a share's place in its list's chain, from 0"),
+    "next_place": _number(4, "the place behind it"),
+    "next_guests": _number(4, "group of more of the tenant's guests here"),
     "cookie": SlotKind(8, hex, words.hexes, "what for, and whose"),
 }

@@ -18,7 +18,7 @@ from tests.support.local_switch import (
     committed,
     read,
 )
-from tests.support.ovs import OvsHost
+from tests.support.ovs import OvsHost, eventually
 
 
 class TestPrepare:
@@ -152,6 +152,67 @@ class TestPrepare:
         monkeypatch.setattr("ovs_lwt.vswitch.switch.kernel_datapath", lambda: True)
         switch.prepare(dataclasses.replace(HOST1, datapath_type="auto"))
         assert read(host, "bridge", BRIDGE, "datapath_type") == "netdev", "a bridge keeps its own"
+
+
+REQUESTS = "vx-lwt-ar"
+OFFERING = dataclasses.replace(HOST1, replication_udp_port=14789)
+
+
+class TestTheRequestPort:
+    def test_it_is_there_while_the_plan_wants_it(self, host: OvsHost, switch: LocalSwitch) -> None:
+        switch.prepare(HOST1)
+        assert switch.request_ofport() is None
+
+        switch.prepare(OFFERING)
+        assert switch.request_ofport() == 14789
+        assert read(host, "interface", REQUESTS, "options") == (
+            '{dst_port="14789", key=flow, local_ip="192.0.2.11", remote_ip=flow}'
+        )
+        assert switch.ports() == (), "it is no guest's"
+        before = committed(host)
+        switch.prepare(OFFERING)
+        assert committed(host) == before
+        with pytest.raises(Refused, match=f"'{REQUESTS}' carries the overlay"):
+            switch.del_port(REQUESTS)
+
+        switch.prepare(HOST1, wait=False)
+        assert eventually(lambda: switch.run() or switch.request_ofport() is None)
+        assert host.vsctl("list-ports", BRIDGE) == TUNNEL
+
+    def test_an_ipv6_underlay_sends_checksums(self, host: OvsHost, switch: LocalSwitch) -> None:
+        switch.prepare(dataclasses.replace(OFFERING, local_vtep="2001:db8::11"))
+        assert 'csum="true"' in read(host, "interface", REQUESTS, "options")
+
+    def test_a_guests_port_of_that_name_stays(self, host: OvsHost, switch: LocalSwitch) -> None:
+        switch.prepare(HOST1)
+        host.vsctl("add-port", BRIDGE, REQUESTS, "--", "set", "interface", REQUESTS,
+                   "type=internal")  # fmt: skip
+        switch.prepare(HOST1)
+        assert REQUESTS in host.vsctl("list-ports", BRIDGE)
+        with pytest.raises(Refused, match=f"port '{REQUESTS}' of bridge '{BRIDGE}' has type int"):
+            switch.prepare(OFFERING)
+
+    @pytest.mark.parametrize("udp_port", [14789, 4790])
+    def test_its_udp_port_is_taken(self, host: OvsHost, switch: LocalSwitch, udp_port: int) -> None:
+        host.vsctl("add-br", "br0", "--", "add-port", "br0", "vtun", "--", "set", "interface",
+                   "vtun", "type=vxlan", f"options:dst_port={udp_port}")  # fmt: skip
+        plan = dataclasses.replace(OFFERING, replication_udp_port=udp_port)
+        before = committed(host)
+        with pytest.raises(
+            Refused,
+            match=f"'vtun' of bridge 'br0' already uses UDP port {udp_port}.*another"
+            " underlay.replication_udp_port",
+        ):
+            switch.prepare(plan)
+        assert committed(host) == before
+
+    def test_the_two_swap_their_udp_ports(self, host: OvsHost, switch: LocalSwitch) -> None:
+        switch.prepare(OFFERING)
+        switch.prepare(dataclasses.replace(OFFERING, udp_port=14789, replication_udp_port=4789))
+        assert 'dst_port="14789"' in read(host, "interface", TUNNEL, "options")
+        assert 'dst_port="4789"' in read(host, "interface", REQUESTS, "options")
+        assert switch.tunnel_ofport() is not None
+        assert switch.request_ofport() is not None
 
 
 DATAPATH_ID = "other_config:datapath-id=00000200c0000201"
