@@ -7,8 +7,11 @@ from typing import Final
 
 # TENANT/NAME of the endpoint behind the port.
 ENDPOINT_KEY: Final = "ovs-lwt-endpoint"
-# What libvirt and Neutron write; taken as a claim only where it has the form TENANT/NAME.
+# What libvirt and Neutron write: a claim where it has the form TENANT/NAME, or where it is a UUID
+# that the overlay lists as an endpoint's `port` (libvirt takes no other form).
 IFACE_ID_KEY: Final = "iface-id"
+# The MAC of the guest, by libvirt and Neutron: a claim where an endpoint has `attached_mac: true`.
+ATTACHED_MAC_KEY: Final = "attached-mac"
 # Who sets the tenant's mark: "tc" or "nft" in the kernel, "flow" in the pipeline.
 MARKING_KEY: Final = "ovs-lwt-marking"
 # What is wrong with the claim, for the person who made it.
@@ -21,8 +24,8 @@ def claimed_endpoint(external_ids: Mapping[str, str]) -> str | None:
     """Return the endpoint (``TENANT/NAME``) a port claims, or None if it claims none.
 
     ``ovs-lwt-endpoint`` wins and is returned as it stands, well formed or not: whoever wrote it
-    meant this overlay and is to be told of a mistake. An ``iface-id`` of any other form than
-    TENANT/NAME is somebody else's.
+    meant this overlay and is to be told of a mistake. Whether an ``iface-id`` of any other form
+    than TENANT/NAME is an endpoint's, only the overlay can say: see `ovs_lwt.ports.identified`.
     """
     claim = external_ids.get(ENDPOINT_KEY)
     if claim is not None:

@@ -120,13 +120,29 @@ class Pairs6:
         return len(self.endpoint)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PortKeys:
+    """By what else than TENANT/NAME endpoints' ports are known, ascending by endpoint, each once at
+    most: `uuid` is the port's own (`port`), ``[K, 16]`` bytes, all zero for none; `by_mac` is True
+    where the MAC of what is attached to a port makes it the endpoint's (`attached_mac`).
+    """
+
+    endpoint: U32
+    uuid: U8
+    by_mac: Flags
+
+    def __len__(self) -> int:
+        return len(self.endpoint)
+
+
 NO_ADDRESSES6 = Addresses6(
     np.empty(0, np.uint32), np.empty((0, 16), np.uint8), np.empty(0, np.uint8)
 )
 NO_PAIRS4 = Pairs4(np.empty(0, np.uint32), np.empty(0, np.uint64), np.empty(0, np.uint32))
 NO_PAIRS6 = Pairs6(np.empty(0, np.uint32), np.empty(0, np.uint64), np.empty((0, 16), np.uint8))
+NO_PORT_KEYS = PortKeys(np.empty(0, np.uint32), np.empty((0, 16), np.uint8), np.empty(0, np.bool_))
 
-Relation = Addresses4 | Addresses6 | Pairs4 | Pairs6
+Relation = Addresses4 | Addresses6 | Pairs4 | Pairs6 | PortKeys
 """Columns whose rows belong to endpoints: `endpoint` is the owner, ascending."""
 
 _Relation = TypeVar("_Relation", bound=Relation)
@@ -221,6 +237,16 @@ def ordered_pairs6(pairs: Pairs6, order: Indices, endpoints: int) -> Pairs6:
     words = np.ascontiguousarray(pairs.ip[kept]).view(">u8").reshape(-1, 2)
     rows = np.lexsort((pairs.mac[kept], words[:, 1], words[:, 0], endpoint))
     return Pairs6(endpoint[rows], pairs.mac[kept[rows]], pairs.ip[kept[rows]])
+
+
+def ordered_port_keys(keys: PortKeys, order: Indices, endpoints: int) -> PortKeys:
+    """Return the same of what ports are known by: see `ordered4`."""
+    if not len(keys):
+        return keys
+    endpoint, kept = _moved(keys.endpoint, order, endpoints)
+    by_endpoint = np.argsort(endpoint)
+    rows = kept[by_endpoint]
+    return PortKeys(endpoint[by_endpoint], keys.uuid[rows], keys.by_mac[rows])
 
 
 def _moved(owner: U32, order: Indices, endpoints: int) -> tuple[U32, Indices]:

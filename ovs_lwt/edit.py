@@ -35,6 +35,7 @@ from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
 from ovs_lwt.pairs import other_owners, pairs_of, repeated_pairs
+from ovs_lwt.port_keys import known_by_mac, owners_of, port_keys_of, same_mac_beside, text
 from ovs_lwt.slices import Origin, Slice
 from ovs_lwt.topology import Topology
 
@@ -70,8 +71,8 @@ class Changes:
 def changed(topology: Topology, changes: Changes) -> Topology:
     """Return the topology after these changes; it shares all slices that they do not concern.
 
-    Raises Refused when a name, MAC or address would stand twice in a tenant, or when a tenant would
-    lie on hosts that cannot reach each other.
+    Raises Refused when a name, MAC or address would stand twice in a tenant, when a tenant would
+    lie on hosts that cannot reach each other, or when a port could be that of two endpoints.
     """
     edges = topology.tenant_edges
     put_at = np.searchsorted(edges, changes.put.endpoints.tenant, "right") - 1
@@ -86,7 +87,36 @@ def changed(topology: Topology, changes: Changes) -> Topology:
         gone = gone_at == number
         gone_keys = _keys(changes.gone_tenant[gone] - np.uint32(first), changes.gone_mac[gone])
         parts[number] = _recut(_edited(topology, first, part, put, gone_keys))
-    return replace(topology, slices=tuple(chain.from_iterable(parts)))
+    edited = replace(topology, slices=tuple(chain.from_iterable(parts)))
+    if len(changes.put) and any(len(part.port_keys) for part in edited.slices):
+        _check_port_keys(edited, changes.put)
+    return edited
+
+
+def _check_port_keys(topology: Topology, put: Slice) -> None:
+    """Refuse a port that could be that of two endpoints of the overlay, one of them put."""
+    given = np.flatnonzero(put.port_keys.uuid.any(axis=1))
+    owners: dict[int, int] = {}
+    for which, endpoint in owners_of(topology, put.port_keys.uuid[given]):
+        if (other := owners.setdefault(which, endpoint)) != endpoint:
+            one, two = topology.endpoint_id(endpoint), topology.endpoint_id(other)
+            port = text(put.port_keys.uuid[given[which]])
+            raise Refused(f"{one}: port {port} is that of {two} as well")
+    if not any(part.port_keys.by_mac.any() for part in topology.slices):
+        return
+    macs = np.unique(put.endpoints.mac)
+    firsts = topology.endpoint_edges[:-1]
+    rows = np.concatenate(
+        [
+            first + np.flatnonzero(np.isin(part.endpoints.mac, macs))
+            for first, part in zip(firsts.tolist(), topology.slices, strict=True)
+        ]
+    )
+    some, flagged = topology.taken(rows), known_by_mac(topology, rows)
+    known, beside = same_mac_beside(some.vtep, some.mac, flagged)
+    if len(known):
+        one, two = (topology.endpoint_id(int(rows[each[0]])) for each in (known, beside))
+        raise Refused(f"{one}: a port with its MAC could be that of {two} as well")
 
 
 def _recut(part: Slice) -> Sequence[Slice]:
@@ -266,6 +296,9 @@ def _columns(
             (row, _number(pair.mac or endpoint.mac), pair.ip)
             for row, endpoint in enumerate(endpoints)
             for pair in endpoint.allowed_pairs
+        ),
+        port_keys_of(
+            (row, endpoint.port, endpoint.attached_mac) for row, endpoint in enumerate(endpoints)
         ),
     )
 

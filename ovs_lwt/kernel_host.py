@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from ovs_lwt.backends.netlink.links import Links
 from ovs_lwt.backends.netlink.present import NOTICES, Present
 from ovs_lwt.backends.netlink.program import stamp
 from ovs_lwt.backends.netlink.session import Session, State
-from ovs_lwt.backends.netlink.setup import Forwarding, Setup
+from ovs_lwt.backends.netlink.setup import Forwarding, Link, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
@@ -30,7 +30,7 @@ from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
-from ovs_lwt.ports import resolve
+from ovs_lwt.ports import portless, resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.veth.marks import MarkKeeper
@@ -69,7 +69,8 @@ class KernelHost:
     """Joins what the overlay says of a host with the devices that are there, and tells of both.
 
     netns: where all of it is: a namespace's name or path, None for our own
-    guests: port name -> endpoint; last, refused: how the session last came out
+    guests: port name -> endpoint; strangers: names of ports that are no endpoint's
+    last, refused: how the session last came out
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class KernelHost:
         self.forwarding = forwarding
         self.session = Session()
         self.guests: dict[str, str] = {}
+        self.strangers: dict[str, str] = {}
         self.last: Synced[Counts] | None = None
         self.refused: session.KernelRefused | None = None
         self.repairs = Repairs()
@@ -169,6 +171,7 @@ class KernelHost:
         if self._links.lost:
             self._links.lost = False
             self.session.audit(now)
+        self.strangers = _strangers(there, {*self.guests, *self._claims}, setup.links)
         self._view, self._names, self._setup, self._devices = view, names, setup, devices
 
     def _wanted(self, view: View, names: list[str]) -> tuple[Setup, bool]:
@@ -311,6 +314,11 @@ class KernelHost:
         """How it last came out, or what the session is at."""
         return str(self.last.counts if self.last else self.session.state)
 
+    def portless(self) -> list[str]:
+        """The host's endpoints that have no port here."""
+        view = self._view
+        return [] if view is None else portless(view.topology, view.host, view.ports)
+
     def refusals(self) -> tuple[str, ...]:
         """What the kernel refused."""
         return self.refused.reasons if self.refused else ()
@@ -337,6 +345,8 @@ class KernelHost:
             "entries": self.session.entries,
             "ports": self.guests,
             "errors": self.errors,
+            "portless": self.portless(),
+            "strangers": self.strangers,
             "marking": dict(self._marks.marking()),
             "repaired": self.repairs.count,
             "refused": list(self.refusals()),
@@ -349,6 +359,19 @@ class KernelHost:
         self._marks.close()
         self._notices.close()
         self._kernel.close()
+
+
+def _strangers(
+    there: Mapping[str, Present], claims: Collection[str], links: Sequence[Link]
+) -> dict[str, str]:
+    """Devices in a bridge of ours that claim nothing and are not ours."""
+    own = {link.name for link in links}
+    bridges = {there[name].index for name in own & there.keys() if there[name].kind == "bridge"}
+    return {
+        name: ""
+        for name, device in there.items()
+        if device.master in bridges and name not in own and name not in claims
+    }
 
 
 def _same(one: Devices, other: Devices) -> bool:

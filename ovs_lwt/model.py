@@ -26,6 +26,7 @@ from ovs_lwt.values import (
     Mac,
     MacPrefix,
     Name,
+    Uuid,
     VtepAddress,
     flag,
     nothing_is_empty,
@@ -168,6 +169,16 @@ class Endpoint(_Part):
         " false; with `spoofing: allow` nothing is known, and the endpoint answers for its IPv6"
         " addresses itself.",
     )
+    port: Uuid | None = Field(
+        None,
+        description="UUID of the endpoint's port, unique in the overlay: the `interfaceid` of"
+        " libvirt's domain XML, which stands as `iface-id` at a port of Open vSwitch.",
+    )
+    attached_mac: Annotated[bool, BeforeValidator(flag)] = Field(
+        False,
+        description="True if the endpoint's port may also be known by the MAC that libvirt says is"
+        " attached to it (`attached-mac`). No other endpoint on the host has this MAC.",
+    )
     allowed_pairs: Annotated[tuple[AllowedPair, ...], BeforeValidator(one_is_a_list)] = Field(
         (),
         description="What else the port may send from and be reached by, for addresses that"
@@ -256,7 +267,8 @@ class Overlay(_Part):
         None,
         min_length=1,
         description="CSV file with more endpoints, its path relative to this file. First line:"
-        " tenant,name,mac,ip,host (any order; optionally spoofing, router, allowed_pairs). Several"
-        " addresses in one ip cell are separated by spaces or semicolons; so are allowed pairs,"
-        " written 10.0.0.100@00:00:5e:00:01:01, or 10.0.0.100 with the endpoint's own MAC.",
+        " tenant,name,mac,ip,host (any order; optionally spoofing, router, allowed_pairs, port,"
+        " attached_mac). Several addresses in one ip cell are separated by spaces or semicolons;"
+        " so are allowed pairs, written 10.0.0.100@00:00:5e:00:01:01, or 10.0.0.100 with the"
+        " endpoint's own MAC.",
     )

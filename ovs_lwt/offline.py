@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ovs_lwt.mistakes import Refused
-from ovs_lwt.ports import resolve
+from ovs_lwt.ports import identified, resolve
 from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts, View
@@ -34,7 +34,7 @@ def from_switch(
         tunnel = switch.tunnel_ofport()
         if tunnel is None:
             raise Refused(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
-        ports = switch.ports()
+        ports = identified(topology, index, switch.ports())
         requests = switch.request_ofport()
         userspace = switch.datapath_type() == "netdev"
     by_flow = userspace if nd == "auto" else nd == "flow"

@@ -17,7 +17,7 @@ from ovs_lwt.mistakes import Refused
 from ovs_lwt.offer import Offer
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.plane import Connection, Options
-from ovs_lwt.ports import resolve
+from ovs_lwt.ports import identified, portless, resolve, strangers
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.view import View
@@ -33,6 +33,7 @@ class OvsHost:
     """Joins what the overlay says of a host with what its switch says, and tells of both.
 
     guests: port name -> endpoint; errors: port name -> what is wrong with its claim
+    strangers: port name -> iface-id of those that are no endpoint's
     wide_floods: tenants whose broadcasts the datapath cannot take at once -> copies
     last, refused: how the session last came out
     """
@@ -52,6 +53,7 @@ class OvsHost:
         self._plan: SwitchPlan | None = None
         self._offer = Offer()
         self._view: View | None = None
+        self.strangers: dict[str, str] = {}
         self._found: tuple[LocalPort, ...] = ()
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
@@ -95,9 +97,10 @@ class OvsHost:
         if tunnel is None:
             return
         host = topology.vtep_index(self.name)
-        found = self.switch.ports()
+        self._found = self.switch.ports()
+        found = identified(topology, host, self._found)
         ports, self.errors = resolve(topology, host, found)
-        self._found = found
+        self.strangers = strangers(found)
         self.guests = {
             port.name: port.claim
             for port in found
@@ -128,7 +131,7 @@ class OvsHost:
         if before is None or before.topology is topology:
             return
         host = topology.vtep_index(self.name)
-        ports, _ = resolve(topology, host, self._found)
+        ports, _ = resolve(topology, host, identified(topology, host, self._found))
         self._view = replace(before, topology=topology, host=host, ports=ports)
         self.session.follow(self._view)
 
@@ -247,6 +250,11 @@ class OvsHost:
         """How it last came out, or what the session is at."""
         return str(self.last.counts if self.last else self.session.state)
 
+    def portless(self) -> list[str]:
+        """The host's endpoints that have no port here."""
+        view = self._view
+        return [] if view is None else portless(view.topology, view.host, view.ports)
+
     def refusals(self) -> tuple[str, ...]:
         """What the switch refused."""
         return self.refused.reasons if self.refused else ()
@@ -279,6 +287,8 @@ class OvsHost:
             "groups": self.session.group_count,
             "ports": self.guests,
             "errors": self.errors,
+            "portless": self.portless(),
+            "strangers": self.strangers,
             "marking": self._marks.marking(),
             "wide_floods": self.wide_floods,
             "replication": str(self._offer),

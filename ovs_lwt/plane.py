@@ -91,8 +91,10 @@ class Plane(Protocol):
         """The host's part of `ovs-appctl -t … status`.
 
         All planes say: plane, state ("in-sync" when there is nothing left to do), ports (port name
-        -> endpoint), errors (port name -> what is wrong with its claim), marking (port name -> who
-        sets the tenant's mark), repaired, refused, last, seconds, synced (seconds since then).
+        -> endpoint), errors (port name -> what is wrong with its claim), portless (endpoints of the
+        host that have no port here), strangers (port name -> ``iface-id``, "" for none, of ports
+        beside the guests' that nothing says to be an endpoint's), marking (port name -> who sets
+        the tenant's mark), repaired, refused, last, seconds, synced (seconds since then).
         """
 
     def close(self) -> None:

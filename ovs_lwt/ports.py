@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
 
 import numpy as np
 
+from ovs_lwt.columns import Indices
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.port_keys import owners_of
 from ovs_lwt.residents import endpoints_on
 from ovs_lwt.topology import Topology
 from ovs_lwt.view import LocalPorts
 from ovs_lwt.vswitch.plan import LocalPort
+
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+
+
+def identified(topology: Topology, host: int, ports: Sequence[LocalPort]) -> tuple[LocalPort, ...]:
+    """Return the ports, those that claim nothing by name with the endpoint that they are known by.
+
+    First by the UUID in ``iface-id``, wherever the overlay says that its endpoint lives: `resolve`
+    then tells of one that lives elsewhere. Then by ``attached-mac``, of the endpoints of `host` (an
+    index) that take it: no other endpoint there has that MAC.
+    """
+    if not any(len(part.port_keys) for part in topology.slices):
+        return tuple(ports)
+    unsaid = [port for port in ports if port.claim is None]
+    uuids = [octets for port in unsaid if (octets := _uuid(port.iface_id)) is not None]
+    wanted = np.frombuffer(b"".join(uuids), np.uint8).reshape(-1, 16)
+    by_uuid = {uuids[which]: endpoint for which, endpoint in owners_of(topology, wanted)}
+    by_mac = _known_by_mac(topology, host)
+    known: dict[str, str] = {}
+    for port in unsaid:
+        endpoint = by_uuid.get(_uuid(port.iface_id) or b"")
+        if endpoint is None:
+            endpoint = by_mac.get(_mac(port.attached_mac) or 0)
+        if endpoint is not None:
+            known[port.name] = topology.endpoint_id(endpoint)
+    return tuple(
+        replace(port, claim=known[port.name]) if port.name in known else port for port in ports
+    )
+
+
+def strangers(ports: Sequence[LocalPort]) -> dict[str, str]:
+    """Return the ports that nothing says to be an endpoint's, after `identified`: name ->
+    their ``iface-id`` ("": none).
+    """
+    return {port.name: port.iface_id or "" for port in ports if port.claim is None}
+
+
+def portless(topology: Topology, host: int, ports: LocalPorts) -> list[str]:
+    """Return TENANT/NAME of the endpoints of `host` (an index) that have no port."""
+    indices, identities = endpoints_on(topology, host)
+    missing = ~np.isin(indices, ports.endpoint)
+    return [identities[at] for at in np.flatnonzero(missing).tolist()]
 
 
 def resolve(
@@ -48,6 +97,30 @@ def resolve(
         np.array([port.marked for _, port in claimed], np.bool_),
         np.array([port.up for _, port in claimed], np.bool_),
     ), errors
+
+
+def _known_by_mac(topology: Topology, host: int) -> dict[int, int]:
+    """MAC -> index of the host's endpoints that are known by it."""
+    found: list[Indices] = [np.empty(0, np.intp)]
+    for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False):
+        keys = part.port_keys
+        if len(keys):
+            rows = keys.endpoint[keys.by_mac].astype(np.intp)
+            found.append(first + rows[part.endpoints.vtep[rows] == host])
+    indices = np.concatenate(found)
+    return dict(zip(topology.taken(indices).mac.tolist(), indices.tolist(), strict=True))
+
+
+def _uuid(text: str | None) -> bytes | None:
+    if text is None or _UUID.fullmatch(text) is None:
+        return None
+    return UUID(text).bytes
+
+
+def _mac(text: str | None) -> int | None:
+    if text is None or _MAC.fullmatch(text) is None:
+        return None
+    return int(text.replace(":", ""), 16)
 
 
 def _endpoints_on(topology: Topology, host: int, claims: Collection[str]) -> dict[str, int]:

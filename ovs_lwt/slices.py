@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ovs_lwt.columns import (
     NO_ADDRESSES6,
     NO_PAIRS4,
     NO_PAIRS6,
+    NO_PORT_KEYS,
     U8,
     U32,
     U64,
@@ -30,6 +32,7 @@ from ovs_lwt.columns import (
     Indices,
     Pairs4,
     Pairs6,
+    PortKeys,
     Relation,
     link_local,
     of_endpoints,
@@ -37,6 +40,7 @@ from ovs_lwt.columns import (
     ordered6,
     ordered_pairs4,
     ordered_pairs6,
+    ordered_port_keys,
     shifted,
     stacked,
 )
@@ -88,6 +92,7 @@ class Slice:
     addresses6: Addresses6
     pairs4: Pairs4 = NO_PAIRS4
     pairs6: Pairs6 = NO_PAIRS6
+    port_keys: PortKeys = NO_PORT_KEYS
     origin: Origin | None = None
     _seen: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
@@ -96,8 +101,10 @@ class Slice:
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        """What belongs to its endpoints: addresses and allowed pairs, of either family."""
-        return self.addresses4, self.addresses6, self.pairs4, self.pairs6
+        """What belongs to its endpoints: addresses and allowed pairs, of either family, and by what
+        their ports are known.
+        """
+        return self.addresses4, self.addresses6, self.pairs4, self.pairs6, self.port_keys
 
     @cached_property
     def bare(self) -> Flags:
@@ -148,6 +155,15 @@ class Slice:
         _, first = np.unique(key, return_index=True)
         first = first[np.argsort(owner[first], kind="stable")]
         return owner[first], every[first]
+
+    @cached_property
+    def by_uuid(self) -> tuple[NDArray[np.bytes_], U32]:
+        """The UUIDs of its endpoints' ports, ascending, 16 bytes each; and whose they are."""
+        keys = self.port_keys
+        given = np.flatnonzero(keys.uuid.any(axis=1))
+        uuids = np.ascontiguousarray(keys.uuid[given]).view("S16").ravel()
+        order = np.argsort(uuids)
+        return uuids[order], keys.endpoint[given[order]]
 
     def seen_from(self, host: int) -> Seen | None:
         """Return what the VTEP `host` (an index) needs to know; None if no tenant is there."""
@@ -233,6 +249,7 @@ def ordered(whole: Slice, rows: Indices | None = None) -> Slice:
             ordered6(whole.addresses6, order, len(whole)),
             ordered_pairs4(whole.pairs4, order, len(whole)),
             ordered_pairs6(whole.pairs6, order, len(whole)),
+            ordered_port_keys(whole.port_keys, order, len(whole)),
         )
     )
 

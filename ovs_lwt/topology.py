@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ovs_lwt.columns import (
     NO_PAIRS4,
     NO_PAIRS6,
+    NO_PORT_KEYS,
     U8,
     U32,
     U64,
@@ -31,6 +32,7 @@ from ovs_lwt.columns import (
     Indices,
     Pairs4,
     Pairs6,
+    PortKeys,
     stacked,
 )
 from ovs_lwt.mistakes import Refused, listing, suggestion
@@ -203,6 +205,7 @@ class Topology:
         addresses6: Addresses6,
         pairs4: Pairs4 = NO_PAIRS4,
         pairs6: Pairs6 = NO_PAIRS6,
+        port_keys: PortKeys = NO_PORT_KEYS,
     ) -> Topology:
         """Return the topology of valid columns that may stand in any order.
 
@@ -216,7 +219,9 @@ class Topology:
             tenant=_inverse(by_vni)[endpoints.tenant],
             vtep=_inverse(by_name)[endpoints.vtep],
         )
-        whole = Slice(len(tenants), sorted_endpoints, addresses4, addresses6, pairs4, pairs6)
+        whole = Slice(
+            len(tenants), sorted_endpoints, addresses4, addresses6, pairs4, pairs6, port_keys
+        )
         return cls(underlay, vteps.taken(by_name), tenants.taken(by_vni), cut(ordered(whole)))
 
     def on_plane(self, plane: Plane) -> Topology:

@@ -23,6 +23,7 @@ from ovs_lwt.names import NAME_PATTERN, is_name
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PREFIX_BITS = range(8, 48)  # Fewer would hold multicast MACs as well; 48 are one MAC
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _DATAPATH_ID = re.compile(r"(0[xX])?[0-9A-Fa-f]{16}")
 _PREFIX = re.compile(r"[1-9][0-9]{0,2}")
 _IPV4_BROADCAST = IPv4Address("255.255.255.255")
@@ -55,6 +56,18 @@ def _mac(value: Any) -> Any:
     if int(text[:2], 16) & 1:
         kind = "broadcast" if text == "ff:ff:ff:ff:ff:ff" else "multicast"
         raise wrong(f"MAC {text} is {kind}: an endpoint needs a unicast MAC (second digit even)")
+    return text
+
+
+def _uuid(value: Any) -> Any:
+    like = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    if not isinstance(value, str):
+        raise wrong(f"a port's UUID is text, like {like}, not {kind_of(value)}")
+    if _UUID.fullmatch(value) is None:
+        raise wrong(f"port {shown(value)} is no UUID: write it like {like}")
+    text = value.lower()
+    if not text.strip("0-"):
+        raise wrong(f"port {text} is all zero: a port needs a UUID of its own")
     return text
 
 
@@ -264,6 +277,7 @@ MacPrefix = Annotated[
     StringConstraints(pattern=f"^{_MAC.pattern}/([89]|[1-3][0-9]|4[0-7])$"),
     BeforeValidator(_mac_prefix),
 ]
+Uuid = Annotated[str, StringConstraints(pattern=f"^{_UUID.pattern}$"), BeforeValidator(_uuid)]
 DatapathId = Annotated[
     str, StringConstraints(pattern=f"^{_DATAPATH_ID.pattern}$"), BeforeValidator(_datapath_id)
 ]

@@ -16,6 +16,7 @@ from ovs_lwt.mistakes import listing, suggestion
 from ovs_lwt.model import AllowedPair, Endpoint, Overlay, Tenant, Vtep
 from ovs_lwt.names import is_name
 from ovs_lwt.pairs import pairs_of
+from ovs_lwt.port_keys import port_keys_of
 from ovs_lwt.sources.checks import Draft, Fields, Place
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, pair_text
@@ -128,6 +129,10 @@ def _rows(
         prefix6=np.array([prefix for _, _, prefix in six], np.uint8),
         pairs4=pairs4,
         pairs6=pairs6,
+        port_keys=port_keys_of(
+            (row, fields.get("port"), bool(fields.get("attached_mac")))
+            for row, (_, fields) in enumerate(parts)
+        ),
         find=find,
     )
 

@@ -19,23 +19,38 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from ovs_lwt.columns import NO, NO_PAIRS4, NO_PAIRS6, U8, U64, UNSAID, YES, Flags, Pairs4, Pairs6
+from ovs_lwt.columns import (
+    NO,
+    NO_PAIRS4,
+    NO_PAIRS6,
+    NO_PORT_KEYS,
+    U8,
+    U64,
+    UNSAID,
+    YES,
+    Flags,
+    Pairs4,
+    Pairs6,
+    PortKeys,
+)
 from ovs_lwt.mistakes import listing, suggestion
 from ovs_lwt.model import AllowedPair
+from ovs_lwt.port_keys import sparse
 from ovs_lwt.sources import text_columns
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import I64, EndpointRows
 from ovs_lwt.sources.words import message_of
-from ovs_lwt.values import Interface, Mac, Name, shown
+from ovs_lwt.values import Interface, Mac, Name, Uuid, shown
 
 REQUIRED = ("tenant", "name", "mac", "ip", "host")
-OPTIONAL = ("spoofing", "router", "allowed_pairs")
-_CODED = frozenset({"tenant", "host", "spoofing", "router"})
+OPTIONAL = ("spoofing", "router", "allowed_pairs", "port", "attached_mac")
+_CODED = frozenset({"tenant", "host", "spoofing", "router", "attached_mac"})
 _BLOCK = 1 << 24
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _MAC: TypeAdapter[str] = TypeAdapter(Mac)
 _INTERFACE: TypeAdapter[Any] = TypeAdapter(Interface)
+_UUID: TypeAdapter[str] = TypeAdapter(Uuid)
 
 
 def read(
@@ -250,7 +265,7 @@ class _Reader:
             pairs4, pairs6 = self._pairs(number)
         return EndpointRows(
             tenant, host, number, spoofing, router, name, named,
-            row4, ip4, prefix4, row6, ip6, prefix6, pairs4, pairs6, self._spot,
+            row4, ip4, prefix4, row6, ip6, prefix6, pairs4, pairs6, self._port_keys(), self._spot,
         )  # fmt: skip
 
     def _spot(self, row: int, field: str, text: str = "") -> Spot:
@@ -350,6 +365,18 @@ class _Reader:
             found.append((owner, mac[some][kept], ip[kept]))
         self._bad(good, "allowed_pairs", tokens, _PAIR, row)
         return Pairs4(*found[0]), Pairs6(*found[1])
+
+    def _port_keys(self) -> PortKeys:
+        uuid, by_mac = np.zeros((0, 16), np.uint8), np.zeros(0, np.bool_)
+        if "port" in self._columns:
+            uuid, good = text_columns.uuids(self._columns["port"])
+            self._bad(good, "port", self._columns["port"], _UUID)
+        if "attached_mac" in self._columns:
+            by_mac = self._coded("attached_mac", {"": 0, "false": 0, "true": 1}, "value") == 1
+        if not len(uuid) and not len(by_mac):
+            return NO_PORT_KEYS
+        every = np.zeros((self._size, 16), np.uint8) if not len(uuid) else uuid
+        return sparse(every, by_mac if len(by_mac) else np.zeros(self._size, np.bool_))
 
     def _tokens(self, column: str) -> tuple[I64, pa.StringArray]:
         """The words of a column that may hold several in a cell, and the row of each."""

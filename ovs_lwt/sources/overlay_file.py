@@ -20,6 +20,7 @@ from ovs_lwt.sources.draft import draft_of, endpoints_of, validated
 from ovs_lwt.sources.kept import ENDPOINTS, OVERLAY, Kept
 from ovs_lwt.sources.pairs import check_pairs
 from ovs_lwt.sources.planes import check_planes
+from ovs_lwt.sources.port_keys import check_port_keys
 from ovs_lwt.sources.replicators import check_replicators
 from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows, joined
@@ -36,7 +37,7 @@ CSV_LIMIT = 1 << 30
 _PIECE = 1 << 20
 
 _NUMBERS = frozenset({"udp_port", "replication_udp_port", "mtu", "vni", "mark", "label"})
-_FLAGS = frozenset({"external", "replicator", "router"})
+_FLAGS = frozenset({"external", "replicator", "router", "attached_mac"})
 
 
 @dataclass(slots=True)
@@ -231,6 +232,7 @@ class _Reading:
             rows = rows if more is None else joined(rows, more)
         check_rows(rows, draft, place, report)
         check_pairs(rows, draft, report)
+        check_port_keys(rows, draft, report)
         check_planes(rows, draft, place, report)
         report.raise_if_any()
         if overlay is None:
@@ -306,4 +308,5 @@ def _topology(overlay: Overlay, rows: EndpointRows) -> Topology:
         Addresses6(rows.row6.astype("uint32"), rows.ip6, rows.prefix6),
         rows.pairs4,
         rows.pairs6,
+        rows.port_keys,
     )

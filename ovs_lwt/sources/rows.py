@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ovs_lwt.columns import U8, U32, U64, Flags, Pairs4, Pairs6, shifted, stacked
+from ovs_lwt.columns import U8, U32, U64, Flags, Pairs4, Pairs6, PortKeys, shifted, stacked
 from ovs_lwt.sources.report import Spot
 
 I64 = NDArray[np.int64]
 
 Find = Callable[[int, str, str], Spot]
-"""Takes a row, a field (``name``, ``mac``, ``ip``, ``host``, ``allowed_pairs``) and, for ``ip``,
+"""Takes a row, a field (``name``, ``mac``, ``ip``, ``host``, ``port``, …) and, for ``ip``,
 the address, for ``allowed_pairs`` the pair (`pair_text`).
 """
 
@@ -27,8 +27,8 @@ class EndpointRows:
 
     `tenant` and `host` are places in the source's own lists, -1 where unknown; `mac` is 0 where
     it could not be read; `named` says which names are usable. Addresses refer to rows, and so do
-    allowed pairs, in any order; `ip6` is ``[A, 16]``. `find` gives the place of a row, and is asked
-    for mistakes only.
+    allowed pairs and what ports are known by, in any order; `ip6` is ``[A, 16]``. `find` gives the
+    place of a row, and is asked for mistakes only.
     """
 
     tenant: I64
@@ -46,6 +46,7 @@ class EndpointRows:
     prefix6: U8
     pairs4: Pairs4
     pairs6: Pairs6
+    port_keys: PortKeys
     find: Find
 
     def __len__(self) -> int:
@@ -91,5 +92,6 @@ def joined(first: EndpointRows, second: EndpointRows) -> EndpointRows:
         prefix6=np.concatenate([first.prefix6, second.prefix6]),
         pairs4=stacked([first.pairs4, shifted(second.pairs4, "endpoint", shift)]),
         pairs6=stacked([first.pairs6, shifted(second.pairs6, "endpoint", shift)]),
+        port_keys=stacked([first.port_keys, shifted(second.port_keys, "endpoint", shift)]),
         find=find,
     )

@@ -31,6 +31,7 @@ _NAME_BYTES = np.zeros(256, np.bool_)
 _NAME_BYTES[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")] = True
 _NAME_LIMIT = 63
 _MAC_LENGTH = 17
+_UUID_LENGTH, _UUID_DASHES = 36, (8, 13, 18, 23)
 _PIECE = 1 << 16
 _PREFIX6 = {str(length): length for length in range(129)}
 
@@ -86,6 +87,25 @@ def macs(column: pa.StringArray) -> tuple[U64, Flags]:
     good = (wrong == 0) & (number != 0) & ((number >> np.uint64(40)) & np.uint64(1) == 0)
     if not good.all():
         number[~good] = 0
+    return number, good
+
+
+@_by_pieces
+def uuids(column: pa.StringArray) -> tuple[U8, Flags]:
+    """Read ``0f8fad5b-d9cb-469f-a165-70867728950e``; return ``[N, 16]`` bytes, all zero where there
+    is none or a bad one, and which rows are good. An empty one is good.
+    """
+    content, offsets = buffers(column)
+    length = np.diff(offsets)
+    number, good = np.zeros((len(column), 16), np.uint8), length == 0
+    some = length == _UUID_LENGTH
+    text = content[np.flatnonzero(np.repeat(some, length))].reshape(-1, _UUID_LENGTH)
+    wrong = (text[:, _UUID_DASHES] != ord("-")).any(axis=1)
+    digits = _HEX[np.delete(text, _UUID_DASHES, axis=1)]
+    wrong |= (digits > 0xF).any(axis=1) | ~digits.any(axis=1)
+    digits[wrong] = 0
+    number[some] = digits[:, 0::2] << 4 | digits[:, 1::2]
+    good[some] = ~wrong
     return number, good
 
 

@@ -123,8 +123,9 @@ class SwitchPlan:
 class LocalPort:
     """A port of the bridge that the datapath knows (`ofport` > 0); none of its VXLAN ports.
 
-    `claim` is the endpoint it says it is (``TENANT/NAME``), `marking` who sets the tenant's mark on
-    what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its
+    `claim` is the endpoint it says it is (``TENANT/NAME``), `iface_id` and `attached_mac` are what
+    its ``external_ids`` of these names say, as they stand, `marking` is who sets the tenant's mark
+    on what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its
     ``external_ids:ovs-lwt-error`` says; `up` is False while its link is down.
     """
 
@@ -134,6 +135,8 @@ class LocalPort:
     marking: str | None = None
     error: str | None = None
     up: bool = True
+    iface_id: str | None = None
+    attached_mac: str | None = None
 
     @property
     def marked(self) -> bool:

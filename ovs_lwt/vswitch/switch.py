@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ovs_lwt.claims import ERROR_KEY, MARKING_KEY, claimed_endpoint
+from ovs_lwt.claims import (
+    ATTACHED_MAC_KEY,
+    ERROR_KEY,
+    IFACE_ID_KEY,
+    MARKING_KEY,
+    claimed_endpoint,
+)
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
 from ovs_lwt.vswitch.plan import (
@@ -418,4 +424,6 @@ def _local_port(interface: Row, ofport: int) -> LocalPort:
         marking=external_ids.get(MARKING_KEY),
         error=external_ids.get(ERROR_KEY),
         up="down" not in interface.link_state,
+        iface_id=external_ids.get(IFACE_ID_KEY),
+        attached_mac=external_ids.get(ATTACHED_MAC_KEY),
     )

@@ -205,7 +205,7 @@ def test_one_slip_gives_one_message_with_its_line(row: str, told: str, others: i
             [
                 "endpoints.csv:1: unknown column 'mca' (did you mean 'mac'?);"
                 " known: tenant, name, mac, ip, host, spoofing,"
-                " router, allowed_pairs",
+                " router, allowed_pairs, port, attached_mac",
                 "endpoints.csv:1: column 'ip' stands twice",
                 "endpoints.csv:1: column 'mac' is missing; the first line names the columns",
             ],

@@ -80,6 +80,8 @@ def test_a_host_makes_devices_writes_entries_and_says_so(
         "entries": 7,
         "ports": {"blue-web1": "blue/web1", "tap0": "red/web1"},
         "errors": {},
+        "portless": [],
+        "strangers": {},
         "marking": {"blue-web1": "tc", "tap0": "tc"},
         "repaired": 0,
         "refused": [],
@@ -304,3 +306,17 @@ def test_an_overlay_that_is_not_taken_over_leaves_no_gap(
 def test_closing_lets_go_of_every_socket(host: KernelHost, machine: Machine) -> None:
     host.close()
     assert machine.closed == 3
+
+
+def test_it_knows_who_has_no_port_and_which_ports_are_nobodys(
+    host: KernelHost, machine: Machine, topology: Topology
+) -> None:
+    bridge = machine.devices["br-lwt"]
+    machine.devices["br-lwt"] = replace(bridge, kind="bridge")
+    machine.plug("eth7")
+    machine.devices["eth7"] = replace(machine.devices["eth7"], master=bridge.index)
+    machine.plug("eth8")
+    del machine.devices["tap0"]
+    settle(host, machine, topology)
+    assert host.portless() == ["red/web1"]
+    assert host.strangers == {"eth7": ""}

@@ -1,0 +1,106 @@
+"""By what else than TENANT/NAME a port is known: columns from what is written, and what clashes.
+
+libvirt gives each port a UUID (`iface-id`) and says the guest's MAC (`attached-mac`); an endpoint
+may list the one (`port`) and take the other (`attached_mac`). Nothing here looks at endpoints where
+none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_lwt.columns import U8, U64, Flags, Indices, PortKeys
+from ovs_lwt.topology import Topology
+
+
+def port_keys_of(found: Iterable[tuple[int, str | None, bool]]) -> PortKeys:
+    """Return the columns of (endpoint, `port`, `attached_mac`); those that say neither left out."""
+    rows = [(row, port, by_mac) for row, port, by_mac in found if port or by_mac]
+    octets = b"".join(UUID(port).bytes if port else bytes(16) for _, port, _ in rows)
+    return PortKeys(
+        np.array([row for row, _, _ in rows], np.uint32),
+        np.frombuffer(octets, np.uint8).reshape(-1, 16),
+        np.array([by_mac for _, _, by_mac in rows], np.bool_),
+    )
+
+
+def sparse(uuid: U8, by_mac: Flags) -> PortKeys:
+    """Return the columns of all endpoints, each of which has a row in `uuid` ``[E, 16]`` (zero: no
+    UUID) and in `by_mac`.
+    """
+    rows = np.flatnonzero(uuid.any(axis=1) | by_mac)
+    return PortKeys(rows.astype(np.uint32), uuid[rows], by_mac[rows])
+
+
+def flat(uuid: U8) -> NDArray[np.bytes_]:
+    """UUIDs as one value each, which can be sorted and looked up."""
+    # Bytes of a fixed width compare as they stand: nothing is cut off that would make a difference.
+    return np.ascontiguousarray(uuid).view("S16").ravel()
+
+
+def owners_of(topology: Topology, uuids: U8) -> Iterator[tuple[int, int]]:
+    """Find UUIDs ``[N, 16]`` among those of the endpoints' ports: yields (row of `uuids`, endpoint)
+    for each that bears it. It looks each of them up in each slice that has any.
+    """
+    wanted = flat(uuids)
+    for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False):
+        if not len(part.port_keys):
+            continue
+        known, endpoint = part.by_uuid
+        low, high = (np.searchsorted(known, wanted, side) for side in ("left", "right"))
+        for which in np.flatnonzero(high > low).tolist():
+            for at in endpoint[low[which] : high[which]].tolist():
+                yield which, first + at
+
+
+def known_by_mac(topology: Topology, endpoints: Indices) -> Indices:
+    """Return which of these endpoints (ascending) are known by their MAC: places in `endpoints`."""
+    found = [
+        first + part.port_keys.endpoint[part.port_keys.by_mac].astype(np.intp)
+        for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False)
+        if len(part.port_keys)
+    ]
+    every = np.concatenate([np.empty(0, np.intp), *found])
+    return np.flatnonzero(np.isin(endpoints, every))
+
+
+def text(uuid: U8) -> str:
+    """Return one UUID as it is written."""
+    return str(UUID(bytes=uuid.tobytes()))
+
+
+def repeated_uuids(keys: PortKeys) -> tuple[Indices, Indices]:
+    """Return the rows whose UUID stands in an earlier row, and where it stands first."""
+    known = np.flatnonzero(keys.uuid.any(axis=1))
+    _, first, code = np.unique(flat(keys.uuid[known]), return_index=True, return_inverse=True)
+    origin = first[code.reshape(-1)]
+    later = np.flatnonzero(origin != np.arange(len(known)))
+    return known[later], known[origin[later]]
+
+
+def same_mac_beside(host: NDArray[np.integer], mac: U64, known: Indices) -> tuple[Indices, Indices]:
+    """Return of the endpoints that are known by their MAC those that share host and MAC with
+    another endpoint, and that one.
+
+    host, mac: of every endpoint, negative or 0 where unknown; known: the rows of those that are
+    known by their MAC
+    """
+    rows = known
+    near = np.flatnonzero(np.isin(mac, mac[rows]))
+    near = near[(mac[near] != 0) & (host[near] >= 0)]
+    # Two of each are enough: whoever is known by it has another beside it, or is alone.
+    beside: dict[tuple[int, int], list[int]] = {}
+    for row, where, which in zip(
+        near.tolist(), host[near].tolist(), mac[near].tolist(), strict=True
+    ):
+        beside.setdefault((where, which), []).append(row)
+    pairs = []
+    for row in rows.tolist():
+        others = beside.get((int(host[row]), int(mac[row])), ())
+        pairs += [(row, other) for other in others if other != row][:1]
+    found = np.array(pairs, np.intp).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
