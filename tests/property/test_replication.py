@@ -96,7 +96,7 @@ class Host:
                     yield from self.of_group(number(row, slot), leaf)
 
     def of_chain(self, leaf: str | None) -> Iterator[tuple[str, bool]]:
-        """By registers 2 (the leaf's share) and 3 (the place in the chain)."""
+        """By registers 4 (the leaf's share) and 5 (the place in the chain)."""
         of_leaf, place = 0 if leaf is None else self.share_of(leaf), 0
         skipped = pairs(self.rows.get("replicate.skipped"), "place", "next_place")
         while True:

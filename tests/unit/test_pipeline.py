@@ -117,3 +117,16 @@ def test_fields_stand_in_the_order_in_which_open_vswitch_lists_them() -> None:
         *("in_port", "eth_src", "eth_type", "ipv6_src", "ip_proto"),
         *("icmpv6_type", "icmpv6_code", "ipv6_nd_sll", "metadata"),
     ]
+
+
+def test_a_register_serves_either_the_checks_of_a_sender_or_the_making_of_copies() -> None:
+    """A guest's frame carries what security and respond wrote into registers on to replicate."""
+    used: dict[str, set[str]] = {}
+    for flow in FLOWS.values():
+        for register in re.findall(r"(?i)\breg\d+", flow.text):
+            used.setdefault(register.lower(), set()).add(flow.entry.table)
+    checks, copies = {"security", "respond", "advertise"}, {"peer", "bum", "replicate", "copy"}
+    assert [name for name, tables in used.items() if tables & checks and tables & copies] == []
+    assert {name for name, tables in used.items() if tables & copies} == {
+        *("reg0", "reg1", "reg4", "reg5")
+    }

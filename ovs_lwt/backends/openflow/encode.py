@@ -85,6 +85,8 @@ _FIELDS: dict[str, str] = {
     "reg1": "reg1",
     "reg2": "reg2",
     "reg3": "reg3",
+    "reg4": "reg4",
+    "reg5": "reg5",
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }
