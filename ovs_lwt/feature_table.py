@@ -47,6 +47,12 @@ FEATURES: Final = (
     Feature("bum", "Broadcast and multicast, to each member once", {"route": _IP_ALONE}),
     Feature("unknown-unicast", "Unknown unicast, to each member once", {"route": _IP_ALONE}),
     Feature("neighbours", "ARP and neighbour discovery kept off the underlay"),
+    Feature(
+        "announcements",
+        "Announcements and address probes, to each member once",
+        {"route": _IP_ALONE},
+    ),
+    Feature("vlan-tagged", "Frames with a VLAN tag: dropped"),
     Feature("spoofed-mac", "False source MAC: heard by nobody", joint=False),
     Feature(
         "spoofed-ipv4",

@@ -21,7 +21,7 @@ _HEAD, _HASH = 5, 9  # characters of a shortened name before and behind its '~'
 # Each pattern matches names of devices that are somebody else's, and says whose. None matches a
 # shortened name, whose head would be the same however often it is hashed.
 _RESERVED: Final = (
-    (r"(br|vx)-lwt([.-][^~]*)?|lwt-[0-9]+", "one of ovs-lwt's own devices"),
+    (r"(an|br|vx)-lwt([.-][^~]*)?|lwt-[0-9]+", "one of ovs-lwt's own devices"),
     (r"ovs-[^~]*|[^~]*_sys(_[0-9]+)?", "one of Open vSwitch's own devices"),
     (r"lo|all|default|bonding_masters", "the kernel's"),
     # `ovs-ofctl` reads these as a port's number (OpenFlow 1.4, 7.2.1), in any case of letters.

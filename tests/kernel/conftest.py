@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import kernel
-from tests.support.conformance_fabric import FABRICS, Fabric, fabric_up
+from tests.support.conformance_fabric import FABRICS, Fabric, fabric_up, overlay_of
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,5 +35,6 @@ def fabric(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fabric]:
     """The fabric of that name, as long as the tests that come ask for no other."""
-    with fabric_up(*FABRICS[request.param], tmp_path_factory.mktemp("fabric")) as fabric:
+    overlay = overlay_of(*FABRICS[request.param])
+    with fabric_up(overlay, tmp_path_factory.mktemp("fabric")) as fabric:
         yield fabric

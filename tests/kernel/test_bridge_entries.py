@@ -81,8 +81,12 @@ def test_what_was_sent_is_what_is_listed_and_a_restart_sends_nothing(host: Bridg
     floods = TENANTS + TENANTS // 2  # host2, and host3 for odd tenants
     # Three addresses of each guest, the link-local one among them; two tenants are not answered.
     neighbours = (TENANTS - 2) * 9
-    filters = 1 + 2 + 2  # two VTEPs that may send, what all else becomes, no marks outside
-    assert len(host.program()) == entries + floods + neighbours + filters
+    # No tags; two VTEPs that may send, what all else becomes, no marks outside.
+    filters = 1 + 1 + 2 + 2
+    # No tags from a guest; of those that are answered, its announcements, and not a second time.
+    guarded = 2 * TENANTS + 2 * (TENANTS - 2)
+    announced = TENANTS - 2  # VLANs
+    assert len(host.program()) == entries + floods + neighbours + filters + guarded + announced
 
 
 def test_the_kernel_shows_a_tenants_vlan_vni_and_guest(host: BridgeHost) -> None:

@@ -16,7 +16,7 @@ from ovs_lwt.backends.netlink.transaction import between
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.view import View
 from tests.property.hosts import Overlay, changes, views
-from tests.support.bridge_model import BridgeModel, entries_of
+from tests.support.bridge_model import BridgeModel, Key, entries_of
 
 
 class Host:
@@ -38,6 +38,10 @@ class Host:
         return stamp(self.plane.rows(view, setup), devices)
 
 
+def ours(entries: dict[Key, bytes]) -> dict[Key, bytes]:
+    return {key: value for key, value in entries.items() if key[0] != "qdisc"}
+
+
 @given(st.data(), changes())
 @settings(max_examples=25)
 def test_incremental_rows_equal_a_recompute(
@@ -52,10 +56,12 @@ def test_incremental_rows_equal_a_recompute(
         kernel.take(between([], old))
         assert kernel.entries == entries_of(old)
         kernel.take(between(old.entries, new))
-        assert kernel.entries == entries_of(new)
+        # What filters hang on stays: filters of others may hang on it as well.
+        assert ours(kernel.entries) == ours(entries_of(new))
+        assert entries_of(new).items() <= kernel.entries.items()
         at_once = BridgeModel()
         at_once.take(between([], new))
-        assert kernel.entries == at_once.entries
+        assert ours(kernel.entries) == ours(at_once.entries)
         assert len(between(new.entries, new)) == 0
 
 

@@ -66,7 +66,9 @@ class BridgeModel:
         if kind is BRIDGE_FDB:
             vlan = row[0, wire.sent(kind, row).shape[5]][4:6].tobytes()
         elif kind.name == "VLAN's VNI":
-            vlan = row[0, kind.key[1]].tobytes()
+            place = kind.key[1]
+            assert isinstance(place, slice)
+            vlan = row[0, place].tobytes()
         else:
             return
         assert ("VLAN", device + vlan) in self.entries, f"Invalid argument: {what()}"

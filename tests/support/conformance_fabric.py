@@ -42,7 +42,7 @@ from tests.support.ovs import eventually
 from tests.support.packets import ForeignVtep, ethernet, ip
 from tests.support.wires import Wires
 
-BLUE_VNI, BLUE_MARK = 1010, 10
+BLUE_VNI, BLUE_MARK, RED_VNI = 1010, 10, 2020
 _NUMBERS: Final = count(1)
 # A machine in user-mode Linux takes its time.
 _SLOW: Final = 60.0
@@ -94,7 +94,7 @@ def overlay_of(planes: tuple[Plane, Plane], family: int = 4) -> Overlay:
                 },
             },
             "red": {
-                "vni": 2020,
+                "vni": RED_VNI,
                 "endpoints": {"web1": guest("host1", 11), "app1": guest("host2", 13)},
             },
         },
@@ -282,9 +282,8 @@ class Fabric(Inhabited):
 
 
 @contextlib.contextmanager
-def fabric_up(planes: tuple[Plane, Plane], family: int, folder: Path) -> Iterator[Fabric]:
+def fabric_up(overlay: Overlay, folder: Path) -> Iterator[Fabric]:
     """Bring a fabric up, every guest within earshot of its tenant, and take it down again."""
-    overlay = overlay_of(planes, family)
     name = f"cf{os.getpid()}-{next(_NUMBERS)}"
     with ExitStack() as stack:
         stack.callback(_down, name)

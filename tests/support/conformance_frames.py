@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from ovs_lwt.lab.plan import UPLINK
-from tests.support.conformance_fabric import BLUE_MARK, BLUE_VNI, Fabric
+from tests.support.conformance_fabric import BLUE_MARK, BLUE_VNI, RED_VNI, Fabric
 from tests.support.conformance_scene import Scene, check
 from tests.support.departures import Departures
+from tests.support.overlays import endpoint
 from tests.support.packets import (
     BROADCAST,
     ETH_ARP,
     ETH_IPV6,
+    ETH_SERVICE_VLAN,
+    ETH_VLAN,
+    REPLY,
     advertisement,
     arp,
     ethernet,
     ip,
+    solicitation,
     token,
+    vlan_tagged,
 )
 
 _MANY: Final = (BROADCAST, "01:00:5e:00:00:fb", "33:33:00:00:00:fb")
@@ -101,7 +107,59 @@ def _neighbours(scene: Scene) -> Iterable[str]:
                 yield f"{host} sent {packet.inner[:62].hex()} to {packet.target}"
 
 
+@check("announcements")
+def _announcements(scene: Scene) -> Iterator[str]:
+    fabric = scene.fabric
+    at, at6 = fabric.at(scene.me), fabric.at(scene.me, 6)
+    mac, own = at
+    announcements: dict[str, Callable[[bytes], bytes]] = {
+        "gratuitous request": lambda mark: arp(mac, at, own, mark),
+        "gratuitous reply": lambda mark: arp(mac, at, own, mark, op=REPLY),
+        "probe": lambda mark: arp(mac, (mac, "0.0.0.0"), _NOBODYS[4], mark),
+        "unsolicited advertisement": lambda mark: advertisement(at6, at6[1], mark),
+        "duplicate address detection": lambda mark: solicitation(
+            (mac, "::"), _NOBODYS[6], mark, link_layer=None
+        ),
+    }
+    for what, made in announcements.items():
+        mark = token()
+        if (heard := scene.heard(made(mark), mark)) != fabric.peers(scene.me):
+            yield f"a {what} was heard by {heard}"
+
+
 # What is not so
+
+
+@check("vlan-tagged")
+def _vlan_tagged(scene: Scene) -> Iterator[str]:
+    """Whatever the tag: one that is nobody's, one that is a tenant's number, one behind another."""
+    fabric, at = scene.fabric, scene.fabric.at(scene.me)
+    numbers = (0, 7, BLUE_MARK, RED_VNI)
+    tags = [[(number, kind)] for number in numbers for kind in (ETH_VLAN, ETH_SERVICE_VLAN)]
+    tags += [[(outer, ETH_VLAN), (RED_VNI, ETH_VLAN)] for outer in (0, BLUE_MARK)]
+    with fabric.theirs() as theirs:
+        for stack in tags:
+            for to in (BROADCAST, fabric.mac(scene.they)):
+                marks = token(), token(), token()
+                by_guest = (
+                    ethernet(at[0], to, marks[0]),
+                    arp(at[0], at, at[1], marks[1], to=to),
+                )
+                for frame in by_guest:
+                    fabric.wires.send(scene.me, _tagged(frame, stack))
+                away = ethernet(endpoint(fabric.overlay, "blue/away")["mac"], to, marks[2])
+                theirs.send(fabric.vtep(scene.near), BLUE_VNI, _tagged(away, stack))
+                fabric.wires.settle(scene.they)
+                fabric.wires.settle(scene.me)
+                for mark in marks:
+                    if heard := fabric.wires.heard(mark):
+                        yield f"a frame with the tags {stack} was heard by {heard}"
+
+
+def _tagged(frame: bytes, stack: Sequence[tuple[int, int]]) -> bytes:
+    for number, kind in reversed(stack):
+        frame = vlan_tagged(frame, number, kind)
+    return frame
 
 
 @check("spoofed-mac")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -59,16 +60,27 @@ def test_a_host_has_one_bridge_one_tunnel_and_a_place_to_answer_from_for_each_te
     made = setup()
     assert made.devices == (
         *("vx-lwt", "blue-web1", "red-web1"),
-        *("br-lwt", "br-lwt.10", "br-lwt.2020"),
+        *("br-lwt", "an-lwt", "br-lwt.10", "br-lwt.2020"),
     )
     assert [f"{link.name} type {link.kind} {link.words}" for link in made.links] == [
         "br-lwt type bridge vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0",
         "vx-lwt type vxlan dstport 4789 local 192.0.2.11 nolearning external vnifilter",
+        "an-lwt type dummy ",
         "br-lwt.10 type vlan id 10",
         "br-lwt.2020 type vlan id 2020",
     ]
-    assert [link.mtu for link in made.links] == [None, 1450, None, None]
-    assert {link.over for link in made.links if link.kind == "vlan"} == {"br-lwt"}
+    assert [link.mtu for link in made.links] == [None, 1450, 1450, None, None]
+    vlans = [link for link in made.links if link.kind == "vlan"]
+    assert [(link.over, link.up) for link in vlans] == [("br-lwt", False)] * 2
+
+
+def test_the_bridge_has_a_mac_of_its_own_which_follows_from_the_vtep() -> None:
+    """Not the lowest of its ports': whenever that changes, the kernel forgets all neighbours."""
+    assert [setup(host=f"host{n}").links[0].mac for n in (1, 2)] == [
+        "02:4c:c0:00:02:0b",
+        "02:4c:c0:00:02:0c",
+    ]
+    assert setup(over_ipv6()).links[0].mac not in (None, setup(over_ipv6(), "host2").links[0].mac)
 
 
 def test_over_ipv6_the_tunnel_is_ipv6s() -> None:
@@ -87,6 +99,50 @@ def test_nothing_is_learnt_and_guests_are_held_to_their_macs() -> None:
     assert [made[port]["locked"] for port in ("blue-web1", "red-web1")] == [False, True]
     assert made["vx-lwt"]["vlan_tunnel"]
     assert made["vx-lwt"]["neigh_suppress"]
+
+
+def test_what_comes_in_by_the_announcer_is_kept_from_nobody_and_nothing_goes_out_by_it() -> None:
+    flags = member("an-lwt").flags
+    assert flags["neigh_suppress"]
+    assert not any(flags[flag] for flag in ("learning", "flood", "bcast_flood", "mcast_flood"))
+
+
+def test_a_tenant_that_is_not_answered_for_has_nothing_kept_from_anybody() -> None:
+    overlay = two_tenants()
+    overlay["tenants"]["red"]["neighbours"] = "flood"
+    flags = {each.device: each.flags for each in setup(overlay).members}
+    suppressed = [flags[port]["neigh_suppress"] for port in ("blue-web1", "red-web1")]
+    assert suppressed == [False, True]
+    assert [line.split()[3] for line in lines("filter.announced", overlay)] == ["blue-web1"]
+    assert lines("vlan.announcer", overlay) == ["vlan add dev an-lwt vid 10"]
+    overlay["tenants"]["blue"]["neighbours"] = "flood"
+    assert "an-lwt" not in setup(overlay).devices
+    assert lines("filter.announcement_held", overlay) == []
+
+
+def test_an_announcement_comes_in_once_more_in_its_guests_vlan() -> None:
+    """A guest that is held to its MAC announces with that MAC, or not at all."""
+    overlay = two_tenants()
+    endpoint(overlay, "blue/web1")["spoofing"] = "allow"
+    (free,) = lines("filter.announcement", overlay)
+    (held,) = lines("filter.announcement_held", overlay)
+    for line, port, vlan in ((free, "blue-web1", 10), (held, "red-web1", 2020)):
+        assert line.startswith(
+            f"filter replace dev {port} ingress protocol all pref 332 handle 1 bpf bytecode"
+        )
+        assert line.endswith(
+            f"action vlan push id {vlan} protocol 802.1Q pipe action mirred ingress mirror dev"
+            " an-lwt pipe action vlan pop continue"
+        )
+    mac = re.compile(r"32 0 0 6,21 0 \d+ 33554432,40 0 0 10,21 0 \d+ 1,")  # 02:00:00:00:00:01
+    assert mac.search(held)
+    assert not mac.search(free)
+
+
+def test_no_frame_with_a_vlan_tag_is_let_in() -> None:
+    assert [line.split()[3] for line in lines("filter.tagged")] == [
+        *("vx-lwt", "blue-web1", "red-web1")
+    ]
 
 
 def test_unknown_unicast_is_kept_from_the_guests_of_a_tenant_that_drops_it() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovs_lwt.backends.netlink.bytecode import Bytecode
 from ovs_lwt.backends.netlink.catalogue import TEMPLATES
 from ovs_lwt.backends.netlink.kinds import KINDS
 from ovs_lwt.backends.netlink.program import Rows, stamp
@@ -45,16 +47,23 @@ def encoded(template: Template, columns: dict[str, Column], row: int) -> bytes:
         chosen = columns[slot.name][[row]]
         if slot.name == "iif":
             octets[slot.name] = HOST.names[int(chosen[0])].encode()
-        elif slot.name == "dev":
+        elif slot.name in DEVICES:
             octets[slot.name] = slot.octets(HOST.index[chosen]).tobytes()
         else:
             octets[slot.name] = slot.octets(chosen).tobytes()
     everywhere = "length" in columns and columns["length"][row] == 0
 
     def filled(value: object) -> object:
-        if isinstance(value, tuple):
-            return {"attrs": [(name, filled(inner)) for name, inner in value]}
-        return value.decoded(octets[value.name]) if isinstance(value, Slot) else value
+        match value:
+            case tuple():
+                return {"attrs": [(name, filled(inner)) for name, inner in value]}
+            case Mapping():
+                return {name: filled(inner) for name, inner in value.items()}
+            case Bytecode():
+                return value.octets(octets)
+            case Slot():
+                return value.decoded(octets[value.name])
+        return value
 
     for field, value in template.header.items():
         message[field] = filled(value)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovs_lwt.backends.netlink import vteps
 from ovs_lwt.backends.netlink.catalogue import TEMPLATES
 from ovs_lwt.backends.netlink.templates import Devices
-from ovs_lwt.backends.route import vteps
 from ovs_lwt.backends.route.plane import RoutePlane
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.sources.overlay_file import from_dict

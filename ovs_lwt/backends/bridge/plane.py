@@ -4,6 +4,7 @@ br-lwt       VLAN-aware bridge; a tenant is a VLAN of it
 vx-lwt       VXLAN device for all VNIs (`external`), in the bridge; a VLAN there is a VNI
 PORT         a guest's: in its tenant's VLAN, and held to its MAC (`locked`)
 br-lwt.VLAN  holds the neighbours that the bridge answers for; it is down, and passes nothing
+an-lwt       port of the bridge by which announcements come in once more, for the tunnel
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import numpy as np
 from ovs_lwt.backends.bridge.rows import Tables, rows
 from ovs_lwt.backends.bridge.vlans import VlanStore
 from ovs_lwt.backends.netlink import dumps
+from ovs_lwt.backends.netlink.catalogue.announcement import ANNOUNCER
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Member, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.vlandump import vlans
+from ovs_lwt.backends.netlink.vteps import macs
 from ovs_lwt.backends.netlink.wire import Listed
 from ovs_lwt.veth.plan import tunnel_mtu
 from ovs_lwt.view import View
@@ -30,12 +33,6 @@ from ovs_lwt.view import View
 BRIDGE: Final = "br-lwt"
 
 _BOTH: Final = (TUNNEL, BRIDGE)
-_BRIDGE: Final = Link(
-    BRIDGE,
-    "bridge",
-    {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0, "br_mcast_snooping": 0},
-    "vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0",
-)
 
 
 class BridgePlane:
@@ -54,10 +51,17 @@ class BridgePlane:
         """What the view stands on. Keeps the VLANs that it gives."""
         self._vlans.keep(view)
         answerers = [_answerer(vlan) for vlan in self._answering(view)]
+        # Where no neighbours are answered, no announcement is kept from anybody.
+        announcers = [_announcer(view)] if answerers else []
+        extra = (*announcers, *answerers)
         return Setup(
-            devices=(TUNNEL, *ports, BRIDGE, *(link.name for link in answerers)),
-            links=(_BRIDGE, _tunnel(view), *answerers),
-            members=(_tunnel_member(view), *_guests(view, ports)),
+            devices=(TUNNEL, *ports, BRIDGE, *(link.name for link in extra)),
+            links=(_bridge(view), _tunnel(view), *extra),
+            members=(
+                _tunnel_member(view),
+                *(_announcer_member(link.name) for link in announcers),
+                *_guests(view, ports),
+            ),
             # The kernel would speak on a guest's port as a neighbour of the guest's.
             sysctls={f"net/ipv6/conf/{port}/disable_ipv6": "1" for port in ports},
         )
@@ -69,11 +73,13 @@ class BridgePlane:
         answerer = np.zeros(len(view.topology.tenants), np.uint32)
         devices = setup.numbers([_answerer(each).name for each in answering])
         answerer[view.here & view.topology.tenants.answer_neighbours] = devices
-        return list(rows(Tables(view, vlan, answerer)))
+        announcer = setup.numbers([ANNOUNCER] if answering else [])
+        return list(rows(Tables(view, vlan, answerer, announcer)))
 
     def read(self, kernel: Kernel, devices: Devices) -> list[Listed]:
         """What the kernel holds where ours belong."""
         tunnel, bridge = (int(devices.index[devices.names.index(name)]) for name in _BOTH)
+        guests = devices.index[1 : devices.names.index(BRIDGE)]
         # Whether the host itself is in a tenant's VLAN is its owner's to say.
         ports = devices.index[devices.index != bridge]
         parts = (
@@ -82,7 +88,7 @@ class BridgePlane:
             dumps.fdb(kernel, tunnel, bridge),
             dumps.neighbours(kernel, AF_INET),
             dumps.neighbours(kernel, AF_INET6),
-            dumps.filters(kernel, tunnel),
+            *(dumps.filters(kernel, device) for device in (tunnel, *guests.tolist())),
         )
         return list(chain.from_iterable(parts))
 
@@ -92,8 +98,34 @@ class BridgePlane:
         return [int(vlan) for vlan in self._vlans.of(view)[answering]]
 
 
+def _bridge(view: View) -> Link:
+    # Without a MAC of its own it takes the lowest of its ports'; whenever that changes, the kernel
+    # forgets all neighbours on its VLANs' devices.
+    mac = int(macs(view.topology.vteps)[view.host])
+    return Link(
+        BRIDGE,
+        "bridge",
+        {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0, "br_mcast_snooping": 0},
+        "vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0",
+        mac=mac.to_bytes(6, "big").hex(":"),
+    )
+
+
 def _answerer(vlan: int) -> Link:
-    return Link(f"{BRIDGE}.{vlan}", "vlan", {"vlan_id": vlan}, f"id {vlan}", over=BRIDGE)
+    # Up, it would hear its tenant whenever somebody listens to all that the bridge has (tcpdump).
+    return Link(f"{BRIDGE}.{vlan}", "vlan", {"vlan_id": vlan}, f"id {vlan}", over=BRIDGE, up=False)
+
+
+def _announcer(view: View) -> Link:
+    topology = view.topology
+    mtu = tunnel_mtu(topology.underlay.mtu, int(topology.vteps.family[view.host]))
+    return Link(ANNOUNCER, "dummy", {}, "", mtu=mtu)
+
+
+def _announcer_member(name: str) -> Member:
+    # What comes in by a port with `neigh_suppress` is kept from nobody. Nothing goes out by it.
+    out = dict.fromkeys(("flood", "mcast_flood", "bcast_flood"), False)
+    return Member(name, BRIDGE, {"learning": False, "neigh_suppress": True, **out})
 
 
 def _tunnel(view: View) -> Link:
@@ -135,7 +167,13 @@ def _tunnel_member(view: View) -> Member:
 def _guests(view: View, ports: Sequence[str]) -> Iterator[Member]:
     endpoints, tenants = view.topology.endpoints, view.topology.tenants
     endpoint = view.ports.endpoint
-    held = ~endpoints.spoofing[endpoint]
-    flood = tenants.flood_unknown[endpoints.tenant[endpoint]]
-    for port, locked, floods in zip(ports, held.tolist(), flood.tolist(), strict=True):
-        yield Member(port, BRIDGE, {"learning": False, "locked": locked, "flood": floods})
+    tenant = endpoints.tenant[endpoint]
+    flags = {
+        "locked": ~endpoints.spoofing[endpoint],
+        "flood": tenants.flood_unknown[tenant],
+        # Of a tenant whose neighbours are not answered, nothing is kept from the tunnel.
+        "neigh_suppress": ~tenants.answer_neighbours[tenant],
+    }
+    columns = zip(*(flag.tolist() for flag in flags.values()), strict=True)
+    for port, values in zip(ports, columns, strict=True):
+        yield Member(port, BRIDGE, {"learning": False, **dict(zip(flags, values, strict=True))})

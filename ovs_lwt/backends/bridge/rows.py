@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from ovs_lwt.columns import U32, Flags
 from ovs_lwt.stencil import Column
 from ovs_lwt.view import View
 
+_ONE: Final = np.ones(1, np.uint32)
+
 
 @dataclass(frozen=True, eq=False)
 class Tables:
@@ -26,11 +29,14 @@ class Tables:
     vlan: uint32[T], the VLAN of every tenant here, 0 of the others
     answerer: uint32[T], the number of the device whose neighbours the bridge answers from for a
     tenant; of tenants that it does not answer for, anything
+    announcer: uint32[1], the number of the device by which announcements come in once more; empty
+    if there is none
     """
 
     view: View
     vlan: U32
     answerer: U32
+    announcer: U32
 
     @property
     def scope(self) -> Scope:
@@ -41,12 +47,22 @@ class Tables:
 def rows(tables: Tables) -> Iterator[Rows]:
     """All entries, what they lean on first."""
     scope = tables.scope
+    yield from _guards(tables, scope)
     yield from _vlans(tables, scope)
     yield from _remote(tables, scope)
     yield from _local(tables, scope)
     yield from _floods(tables, scope)
     yield from _neighbours(tables, scope)
+    yield from _announcements(tables, scope)
+
+
+def _guards(tables: Tables, scope: Scope) -> Iterator[Rows]:
+    """Who is let in: by the tunnel known VTEPs, and anywhere no VLAN tags."""
     yield from tunnel.filters(tables.view)
+    dev = tables.view.ports.port[scope.ports]
+    yield Rows("qdisc.clsact", len(dev), {"dev": dev})
+    every = np.concatenate([tunnel.DEVICE, dev])
+    yield Rows("filter.tagged", len(every), {"handle": _ONE, "dev": every})
 
 
 def _vlans(tables: Tables, scope: Scope) -> Iterator[Rows]:
@@ -81,6 +97,37 @@ def _floods(tables: Tables, scope: Scope) -> Iterator[Rows]:
     yield tunnel.towards(
         tables.view, "fdb.flood", {"vni": scope.vni[tenant], "dev": tunnel.DEVICE}, vtep
     )
+
+
+def _announcements(tables: Tables, scope: Scope) -> Iterator[Rows]:
+    """Of tenants that are answered for: an announcement of a guest's is for the other hosts too."""
+    topology, ports = tables.view.topology, tables.view.ports
+    endpoint, dev = ports.endpoint[scope.ports], ports.port[scope.ports]
+    tenant, mac = topology.endpoints.tenant[endpoint], topology.endpoints.mac[endpoint]
+    answered: Flags = topology.tenants.answer_neighbours[tenant]
+    held: Flags = ~topology.endpoints.spoofing[endpoint]
+    if len(tables.announcer):
+        vlan: dict[str, Column] = {"vlan": tables.vlan[scope.tenants[_answered(tables, scope)]]}
+        yield Rows("vlan.announcer", len(vlan["vlan"]), vlan | {"dev": tables.announcer})
+    for name, chosen in (
+        ("filter.announcement", answered & ~held),
+        ("filter.announcement_held", answered & held),
+    ):
+        columns: dict[str, Column] = {
+            "handle": _ONE,
+            "dev": dev[chosen],
+            "vlan": tables.vlan[tenant[chosen]],
+            "announcer": tables.announcer,
+            "mac_high": mac[chosen] >> np.uint64(16),
+            "mac_low": mac[chosen] & np.uint64(0xFFFF),
+        }
+        yield Rows(name, int(chosen.sum()), columns)
+    yield Rows("filter.announced", int(answered.sum()), {"handle": _ONE, "dev": dev[answered]})
+
+
+def _answered(tables: Tables, scope: Scope) -> Flags:
+    """Which of the tenants here are answered for."""
+    return tables.view.topology.tenants.answer_neighbours[scope.tenants]
 
 
 def _neighbours(tables: Tables, scope: Scope) -> Iterator[Rows]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, rtnl
@@ -34,7 +36,16 @@ PROTOCOL: Final = 76
 HEADER: Final = 16
 """struct nlmsghdr: length 4, type 2, flags 2, sequence number 4, port 4; in the host's order."""
 
-Part = slice | int | tuple[int, ...]
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """These bytes of the value of a nested attribute, as far as it has them. way: its types"""
+
+    way: tuple[int, ...]
+    octets: slice
+
+
+Part = slice | int | tuple[int, ...] | Within
 """Of a message: these bytes of it, or the attribute of this type with its header; several types are
 the way to a nested one."""
 
@@ -95,11 +106,29 @@ _PREFERENCE: Final = HEADER + (18 if sys.byteorder == "little" else 16)  # half 
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 """Where filters hang: TC_H_CLSACT with TC_H_MIN_INGRESS, _EGRESS (linux/pkt_sched.h)."""
 
-# enum TCA_*, TCA_FLOWER_*, TCA_ACT_*, TCA_SKBEDIT_* (rtnetlink.h, pkt_cls.h, tc_act/tc_skbedit.h).
-TCA_KIND, _TCA_OPTIONS, _FLOWER_ACT, _FLOWER_ENC_KEY_ID = 1, 2, 3, 26
+# enum TCA_*, TCA_FLOWER_*, TCA_BPF_* (rtnetlink.h, pkt_cls.h).
+TCA_KIND, _TCA_OPTIONS = 1, 2
+_FLOWER_INDEV, _FLOWER_ACT, _FLOWER_ENC_KEY_ID = 2, 3, 26
 _FLOWER_ENC_IPV4_SRC, _FLOWER_ENC_IPV6_SRC = 27, 31
-_ACT_KIND, _ACT_OPTIONS, _SKBEDIT_MARK = 1, 2, 5
-_FIRST_ACTION: Final = (_TCA_OPTIONS, _FLOWER_ACT, 1)
+_BPF_ACT, _BPF_OPS = 1, 5
+_ACT_KIND, _ACT_OPTIONS = 1, 2
+_ACTIONS: Final = ((_FLOWER_ACT, 1), (_BPF_ACT, 1), (_BPF_ACT, 2), (_BPF_ACT, 3))
+_ACTS: Final = (
+    (2, slice(8, 12)),  # TCA_*_PARMS, of struct tc_gen the verdict
+    (2, slice(20, 28)),  # behind that: push or pop; TCA_INGRESS_MIRROR and the device
+    (3, slice(0, 2)),  # TCA_VLAN_PUSH_VLAN_ID
+    (4, slice(0, 2)),  # TCA_VLAN_PUSH_VLAN_PROTOCOL
+    (5, slice(0, 4)),  # TCA_SKBEDIT_MARK
+)
+"""What an action does: attribute, and bytes of its value (tc_act/*.h). Of the other actions these
+are padding, without a value, or nothing."""
+
+
+def _action(*way: int) -> Iterator[Part]:
+    """What the action is that stands there. Its index is the kernel's business."""
+    yield (*way, _ACT_KIND)
+    for attribute, octets in _ACTS:
+        yield Within((*way, _ACT_OPTIONS, attribute), octets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +171,9 @@ class Kind:
     @property
     def nested(self) -> frozenset[tuple[int, ...]]:
         """The attributes on the way to parts."""
-        ways = (part for part in (*self.key, *self.value) if isinstance(part, tuple))
+        parts = (*self.key, *self.value)
+        ways = [part for part in parts if isinstance(part, tuple)]
+        ways += [part.way for part in parts if isinstance(part, Within)]
         return frozenset(way[:depth] for way in ways for depth in range(1, len(way)))
 
 
@@ -281,9 +312,11 @@ QDISC: Final = Kind(
     add=NLM_F_CREATE | NLM_F_EXCL,
     body=HEADER + 20,
     key=(_IFINDEX, TCA_KIND),
+    # Never: on a guest's port the filters of others hang on it as well.
+    mine=Mine(TCA_KIND, 1, 0),
     exists=frozenset({errno.EEXIST}),
 )
-"""What filters on a device hang on: clsact, and no other is ours."""
+"""What filters on a device hang on: clsact. It is never taken away."""
 
 FILTER: Final = Kind(
     name="filter",
@@ -294,9 +327,10 @@ FILTER: Final = Kind(
     body=HEADER + 20,
     key=(_IFINDEX, _HANDLE, _PARENT_TO_INFO),
     value=(
-        *(TCA_KIND, (_TCA_OPTIONS, _FLOWER_ENC_KEY_ID)),
-        *((_TCA_OPTIONS, _FLOWER_ENC_IPV4_SRC), (_TCA_OPTIONS, _FLOWER_ENC_IPV6_SRC)),
-        *((*_FIRST_ACTION, _ACT_KIND), (*_FIRST_ACTION, _ACT_OPTIONS, _SKBEDIT_MARK)),
+        TCA_KIND,
+        *((_TCA_OPTIONS, each) for each in (_FLOWER_INDEV, _FLOWER_ENC_KEY_ID, _BPF_OPS)),
+        *((_TCA_OPTIONS, each) for each in (_FLOWER_ENC_IPV4_SRC, _FLOWER_ENC_IPV6_SRC)),
+        *chain.from_iterable(_action(_TCA_OPTIONS, *way) for way in _ACTIONS),
     ),
     mine=Mine(slice(_PREFERENCE, _PREFERENCE + 1), PROTOCOL),
 )
@@ -331,6 +365,9 @@ place is another, but there is always one.
 """
 
 KINDS: Final = (
+    # What drops stands before what lets through, and goes after it.
+    QDISC,
+    FILTER,
     VNI,
     VLAN,
     TUNNEL_VLAN,
@@ -338,8 +375,6 @@ KINDS: Final = (
     FLOOD,
     BRIDGE_FDB,
     NEIGHBOUR,
-    QDISC,
-    FILTER,
     ROUTE,
     LABEL,
     RULE,

@@ -37,13 +37,15 @@ _NEW: Final = NLM_F_CREATE | NLM_F_EXCL
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One message. words: what follows `ip`; done: answers that mean it is so already."""
+    """One message. words: what follows `ip`; up: what a device is set to, None if it is left as it
+    is; done: answers that mean it is so already.
+    """
 
     words: str
     kind: int = rtnl.RTM_NEWLINK
     flags: int = 0
     attributes: Sequence[tuple[str, Any]] = ()
-    up: bool = False
+    up: bool | None = None
     done: frozenset[int] = field(default_factory=frozenset)
 
     def step(self) -> Step:
@@ -52,8 +54,9 @@ class Change:
         message["header"]["type"] = self.kind
         message["header"]["flags"] = NLM_F_REQUEST | self.flags
         message["header"]["sequence_number"] = message["header"]["pid"] = 0
-        if self.up:
-            message["flags"] = message["change"] = _IFF_UP
+        if self.up is not None:
+            message["change"] = _IFF_UP
+            message["flags"] = _IFF_UP if self.up else 0
         message["attrs"] = list(self.attributes)
         message.encode()
         rows = np.frombuffer(bytearray(message.data), np.uint8).reshape(1, -1)
@@ -120,6 +123,12 @@ def up(name: str) -> Change:
     """Set a device up."""
     words = f"link set dev {name} up"
     return Change(words, attributes=[("IFLA_IFNAME", name)], up=True)
+
+
+def down(name: str) -> Change:
+    """Set a device down."""
+    words = f"link set dev {name} down"
+    return Change(words, attributes=[("IFLA_IFNAME", name)], up=False)
 
 
 def join(member: Member, bridge: int = 0) -> Change:

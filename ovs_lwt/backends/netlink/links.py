@@ -21,7 +21,7 @@ from ovs_lwt.backends.netlink.transport import Failure, Kernel
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
 
-KINDS: Final = ("vlan", "vrf", "vxlan", "bridge")
+KINDS: Final = ("vlan", "vrf", "vxlan", "dummy", "bridge")
 """The kinds of devices that are made here, in the order in which they are deleted."""
 
 _MODULES: Final = {"vlan": "8021q", "net/mpls": "mpls_router"}
@@ -76,16 +76,17 @@ class Links:
         for link in setup.links:
             _refuse_others(link, there.get(link.name))
         missing = [link.name for link in setup.links if link.name not in there]
+        readdressed = [link for link in setup.links if _has_another_mac(link, there)]
         try:
             there = self._make(setup.links, there)
             there = self._join(setup.members, there)
             self._sysctls(_sysctls(setup), there)
-            down = [link.name for link in setup.links if not there[link.name].up]
-            self._run(map(linkchange.up, down), there)
+            turned = self._turn(setup.links, there)
         except Refused:
             self._send([linkchange.delete(name) for name in reversed(missing)])
             raise
-        self.lost = self.lost or not self._right.isdisjoint([*missing, *down])
+        touched = [*missing, *(link.name for link in (*turned, *readdressed))]
+        self.lost = self.lost or not self._right.isdisjoint(touched)
         self._right |= {link.name for link in setup.links}
         return self.there() if self.log else there
 
@@ -142,6 +143,16 @@ class Links:
             for member in members:
                 _refuse_untaken(member.device, _unlike_flags(member, there.get(member.device)))
         return there
+
+    def _turn(self, links: Sequence[Link], there: Devices) -> list[Link]:
+        """Set devices up, and then down: with a device, the VLANs over it come up by themselves."""
+        turned: list[Link] = []
+        for up, change in ((True, linkchange.up), (False, linkchange.down)):
+            wrong = [each for each in links if each.up is up and there[each.name].up is not up]
+            self._run((change(each.name) for each in wrong), there)
+            there = self.there() if wrong else there
+            turned += wrong
+        return turned
 
     def _sysctls(self, wanted: Mapping[str, str], there: Devices) -> None:
         due = {
@@ -202,12 +213,18 @@ def _added(links: Sequence[Link], there: Devices) -> Iterator[Change]:
 def _mended(links: Sequence[Link], there: Devices) -> Iterator[Change]:
     for link in links:
         found = there[link.name]
-        if link.mac is not None and found.mac != link.mac.lower():
+        if link.mac is not None and _has_another_mac(link, there):
             yield linkchange.address(link.name, link.mac)
         if link.mtu is not None and found.mtu != link.mtu:
             yield linkchange.mtu(link.name, link.mtu)
         if _differing(link, found):
             yield linkchange.retune(link)
+
+
+def _has_another_mac(link: Link, there: Devices) -> bool:
+    """Whether a device is there whose MAC is not the one that is wanted."""
+    found = there.get(link.name)
+    return found is not None and link.mac is not None and found.mac != link.mac.lower()
 
 
 def _flags(members: Sequence[Member], there: Devices) -> Iterator[Change]:
@@ -336,8 +353,8 @@ def commands(setup: Setup) -> Iterator[str]:
         yield linkchange.join(member).words
         if member.flags:
             yield linkchange.mark_port(member.device, member.flags).words
-    for link in setup.links:
-        yield linkchange.up(link.name).words
+    for up, change in ((True, linkchange.up), (False, linkchange.down)):
+        yield from (change(link.name).words for link in setup.links if link.up is up)
 
 
 def sysctl_lines(setup: Setup) -> Iterator[str]:

@@ -70,7 +70,8 @@ def delete_line(listed: Listed, row: int, devices: Devices) -> str:
         hook = "ingress" if message["parent"] == INGRESS else "egress"
         where = f"dev {devices.name(message['index'])} {hook} protocol all"
         preference = message["info"] >> 16
-        return f"filter del {where} pref {preference} handle {message['handle']} flower"
+        named = f"pref {preference} handle {message['handle']} {message.get_attr('TCA_KIND')}"
+        return f"filter del {where} {named}"
     if kind is VLAN:
         port = message.get_nested("BRIDGE_VLANDB_ENTRY", "BRIDGE_VLANDB_ENTRY_INFO")
         return f"vlan del dev {devices.name(message['ifindex'])} vid {port['vid']}"

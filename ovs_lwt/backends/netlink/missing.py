@@ -1,8 +1,8 @@
 """What pyroute2 0.9.7 does not know yet of rtnetlink, through its own extension points.
 
 Each addition as it could stand in pyroute2 itself: the VNI filter of a VXLAN device, the messages
-behind `bridge vni`, routes that encapsulate in IP, routes by MPLS label, and tc's flower. Importing
-this module registers them; nothing that pyroute2 knows already changes.
+behind `bridge vni`, routes that encapsulate in IP, routes by MPLS label, and tc's flower and
+bpf. Importing this module registers them; nothing that pyroute2 knows already changes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ifinfmsg.plugins.vxlan import vxlan as known_vxlan
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6, rtmsg_base
+from pyroute2.netlink.rtnl.tcmsg import sched_bpf
 from pyroute2.netlink.rtnl.tcmsg.common_act import tca_act_prio
 
 # include/uapi/linux/rtnetlink.h
@@ -113,6 +114,7 @@ class flower(nla):  # type: ignore[misc]  # noqa: N801
     __slots__ = ()
     prefix = "TCA_FLOWER_"
     nla_map = (
+        (2, "TCA_FLOWER_INDEV", "asciiz"),
         (3, "TCA_FLOWER_ACT", "tca_act_prio"),
         (22, "TCA_FLOWER_FLAGS", "uint32"),
         (26, "TCA_FLOWER_KEY_ENC_KEY_ID", "be32"),
@@ -121,6 +123,28 @@ class flower(nla):  # type: ignore[misc]  # noqa: N801
         (31, "TCA_FLOWER_KEY_ENC_IPV6_SRC", "ip6addr"),
         (32, "TCA_FLOWER_KEY_ENC_IPV6_SRC_MASK", "ip6addr"),
         (86, "TCA_FLOWER_IN_HW_COUNT", "uint32"),
+    )
+
+    tca_act_prio = tca_act_prio
+
+
+class bpf(nla):  # type: ignore[misc]  # noqa: N801
+    """The classifier bpf: enum TCA_BPF_* (include/uapi/linux/pkt_cls.h). pyroute2's own takes a
+    program of the newer kind alone, by its file, and no action but such a program.
+    """
+
+    __slots__ = ()
+    prefix = "TCA_BPF_"
+    nla_map = (
+        ("TCA_BPF_UNSPEC", "none"),
+        ("TCA_BPF_ACT", "tca_act_prio"),
+        ("TCA_BPF_POLICE", "hex"),
+        ("TCA_BPF_CLASSID", "uint32"),
+        ("TCA_BPF_OPS_LEN", "uint16"),
+        ("TCA_BPF_OPS", "cdata"),
+        ("TCA_BPF_FD", "uint32"),
+        ("TCA_BPF_NAME", "asciiz"),
+        ("TCA_BPF_FLAGS", "uint32"),
     )
 
     tca_act_prio = tca_act_prio
@@ -140,6 +164,8 @@ def register() -> None:
     for number in (RTM_NEWTUNNEL, RTM_DELTUNNEL, RTM_GETTUNNEL):
         MarshalRtnl.msg_map[number] = tunnel_msg
     tcmsg.plugins["flower"] = SimpleNamespace(options=flower)
+    # As a queueing discipline it stays what it was.
+    tcmsg.plugins["bpf"] = SimpleNamespace(**vars(sched_bpf) | {"options": bpf})
     rtmsg_base.encaps[LWTUNNEL_ENCAP_IP] = ip_encap_info
     rtmsg_base.encaps[LWTUNNEL_ENCAP_IP6] = ip6_encap_info
 

@@ -28,6 +28,7 @@ class Link:
     kind: "bridge", "vxlan", "vlan", "vrf"; settings: what it is made with, in pyroute2's words
     (`vxlan_port`); words: the same for `ip link add NAME type KIND …`; mac: None where any will do
     over: the device that a VLAN is one of (`ip link add NAME link OVER type vlan …`)
+    up: False for one that only holds something, and is to pass nothing
     """
 
     name: str
@@ -37,6 +38,7 @@ class Link:
     mtu: int | None = None
     mac: str | None = None
     over: str | None = None
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ def _as_bytes(column: Column) -> Bytes:
 WORDS: Final[dict[str, Callable[[Column], pa.StringArray]]] = {
     **dict.fromkeys(("vni", "mark", "mask", "table", "preference", "target"), words.numbers),
     **dict.fromkeys(("vlan", "label", "length", "handle"), words.numbers),
+    **dict.fromkeys(("mac_high", "mac_low"), words.numbers),
     **dict.fromkeys(("ip", "vtep", "via", "prefix", "local"), words.ipv4s),
     **dict.fromkeys(("ip6", "vtep6", "via6", "prefix6", "local6"), words.ipv6s),
     "mac": words.macs,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pyroute2.netlink import NLM_F_REQUEST
 
 from ovs_lwt.backends import words
+from ovs_lwt.backends.netlink.bytecode import Bytecode
 from ovs_lwt.backends.netlink.kinds import Kind
 from ovs_lwt.backends.netlink.slots import WORDS, Slot, host
 from ovs_lwt.columns import U32, Indices
@@ -27,7 +28,7 @@ Attributes = tuple[tuple[str, Any], ...]
 """Names and values of attributes, in the order in which the kernel lists them. A value is what
 pyroute2 takes, or a Slot, or Attributes (nested)."""
 
-DEVICES: Final = ("dev", "iif")
+DEVICES: Final = ("dev", "iif", "announcer")
 """The slots that hold devices: their columns number the `Devices`."""
 
 _SEQUENCE: Final = host("sequence")
@@ -188,20 +189,28 @@ def _stencil(template: Template, variant: _Variant) -> Stencil:
     return Stencil.trace(encode, widths | {_SEQUENCE.name: _SEQUENCE.width})
 
 
-def _within(attributes: Attributes) -> Sequence[Slot]:
-    found: list[Slot] = []
-    for _, value in attributes:
-        if isinstance(value, Slot):
-            found.append(value)
-        elif isinstance(value, tuple):
-            found += _within(value)
-    return found
+def _within(value: Any) -> Sequence[Slot]:
+    match value:
+        case Slot():
+            return [value]
+        case Bytecode():
+            return value.slots
+        case Mapping():
+            return [slot for inner in value.values() for slot in _within(inner)]
+        case tuple():
+            return [slot for _, inner in value for slot in _within(inner)]
+    return []
 
 
 def _filled(value: Any, values: Mapping[str, bytes]) -> Any:
     """A value as pyroute2 takes it, with these bytes in its slots."""
-    if isinstance(value, Slot):
-        return value.decoded(values[value.name])
-    if isinstance(value, tuple):
-        return {"attrs": [(name, _filled(inner, values)) for name, inner in value]}
+    match value:
+        case Slot():
+            return value.decoded(values[value.name])
+        case Bytecode():
+            return value.octets(values)
+        case Mapping():
+            return {name: _filled(inner, values) for name, inner in value.items()}
+        case tuple():
+            return {"attrs": [(name, _filled(inner, values)) for name, inner in value]}
     return value

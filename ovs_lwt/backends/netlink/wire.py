@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends import chains
-from ovs_lwt.backends.netlink.kinds import HEADER, Kind, Part
+from ovs_lwt.backends.netlink.kinds import HEADER, Kind, Part, Within
 from ovs_lwt.columns import U32, Flags, Indices
 from ovs_lwt.delta import Block
 from ovs_lwt.stencil import Bytes
@@ -186,4 +186,11 @@ def octets(number: int, width: int) -> Bytes:
 
 
 def _place(part: Part, shape: Shape) -> slice:
-    return part if isinstance(part, slice) else shape.get(part, _NOTHING)
+    if isinstance(part, slice):
+        return part
+    if not isinstance(part, Within):
+        return shape.get(part, _NOTHING)
+    place = shape.get(part.way, _NOTHING)
+    first = place.start + _ATTRIBUTE
+    start, stop = first + part.octets.start, min(first + part.octets.stop, place.stop)
+    return slice(start, stop) if start < stop else _NOTHING

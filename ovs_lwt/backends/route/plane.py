@@ -12,14 +12,14 @@ from typing import Final
 
 import numpy as np
 
-from ovs_lwt.backends.netlink import dumps
+from ovs_lwt.backends.netlink import dumps, vteps
 from ovs_lwt.backends.netlink.machine import Machine, ThisMachine
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.wire import Listed
-from ovs_lwt.backends.route import labels, tree, vteps
+from ovs_lwt.backends.route import labels, tree
 from ovs_lwt.backends.route.plan import Plan, carries_ipv6
 from ovs_lwt.backends.route.rows import rows
 from ovs_lwt.mistakes import Refused

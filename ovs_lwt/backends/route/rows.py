@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from ovs_lwt.backends.netlink import tunnel
+from ovs_lwt.backends.netlink import tunnel, vteps
 from ovs_lwt.backends.netlink.program import Rows
-from ovs_lwt.backends.route import guard, labels, tree, vteps
+from ovs_lwt.backends.route import guard, labels, tree
 from ovs_lwt.backends.route.plan import Plan, local_addresses
 from ovs_lwt.columns import Flags
 from ovs_lwt.stencil import Column

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ovs_lwt.backends.netlink.catalogue import bridge, filter, neighbour, route, rule
+from ovs_lwt.backends.netlink.catalogue import (
+    announcement,
+    bridge,
+    filter,
+    neighbour,
+    route,
+    rule,
+)
 from ovs_lwt.backends.netlink.templates import Template
 
 TEMPLATES: Final[dict[str, Template]] = {
@@ -17,6 +24,7 @@ TEMPLATES: Final[dict[str, Template]] = {
     **dict(neighbour.templates()),
     **dict(route.templates()),
     **dict(filter.templates()),
+    **dict(announcement.templates()),
     **dict(rule.templates()),
 }
 """Name -> template. Addresses are IPv4 unless the name ends in 6; `_over6` names the underlay."""

@@ -48,6 +48,7 @@ def templates() -> Iterator[tuple[str, Template]]:
     )
     for name, why, words, flags in (
         ("tunnel", "A tenant's VLAN: what is in it may pass the shared device.", "", 0),
+        ("announcer", "A tenant's VLAN: its guests' announcements come in once more.", "", 0),
         (
             "guest",
             "A guest here: what it sends, and is sent, without a tag is in its tenant's VLAN.",

@@ -1,7 +1,8 @@
-"""How the route plane speaks of VTEPs: the MAC of each one's shared device, and next hops.
+"""A MAC for each host, which follows from its VTEP's address: nobody has to ask.
 
-A packet that is routed into a tunnel has an inner Ethernet header, and so needs the MAC of the
-shared device at the other end. Each follows from its VTEP's address: nobody has to ask.
+On plane route it is that of the shared device. A packet that is routed into a tunnel has an inner
+Ethernet header, and so needs the MAC of the device at the other end. On plane bridge it is that of
+the bridge, whose own would change with its ports.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _OURS: Final = 0x024C << 32  # locally administered
 
 
 def macs(vteps: VtepColumns) -> U64:
-    """The MACs of the shared devices, uint64[V]: 02:4c and the IPv4 address, or a hash of the IPv6
+    """The hosts' MACs, uint64[V]: 02:4c and the IPv4 address, or a hash of the IPv6
     address.
     """
     hashed = [
