@@ -3,7 +3,7 @@
 # LATEST=yes: environments with the newest of everything, whatever constraints.txt says.
 VENVS := $(if $(LATEST),build/latest/)
 BIN := $(VENVS).venv/bin
-export LATEST
+export LATEST ROOTS COMMANDS ARGS PYTHONS EXTRA
 # Where a Ryu is: its end-to-end tests run with it.
 export OVS_LWT_RYU_PYTHON ?= $(CURDIR)/$(VENVS).venv-ryu/bin/python
 # What pytest is given, e.g. sudo make test ARGS='-k arp -x'
@@ -11,9 +11,9 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev root lint format test test-latest test-kernel test-vagrant demo \
+.PHONY: help setup dev root lint format test test-latest test-fresh test-kernel test-vagrant demo \
 	bench bench-scale profile bench-netlink bench-rules bench-devices docs constraints \
-	clean setup-demo setup-lint setup-test
+	wheelhouse clean setup-demo setup-lint setup-test
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-latest: root ## the newest of everything, in environments made for it: lint
 	@$(MAKE) --no-print-directory -k lint test LATEST=yes \
 		OVS_LWT_RYU_PYTHON=$(CURDIR)/build/latest/.venv-ryu/bin/python
 
+test-fresh: root setup ## sudo make demo, sudo make test in bare Debian 12 and 13 (ROOTS=trixie COMMANDS=demo: less)
+	scripts/fresh/run.sh
+
 test-kernel: setup-test ## the kernel suite alone, in user-mode Linux
 	$(BIN)/python -m pytest tests/kernel $(ARGS)
 
@@ -84,10 +87,14 @@ bench-devices: root setup-test ## 4,094 tenants on one device against a vxlan an
 docs: setup ## generate docs/ and the README's feature table again
 	$(BIN)/python -m ovs_lwt.reference > docs/tables.md
 	$(BIN)/python -m ovs_lwt.reference overlay > docs/overlay.md
+	$(BIN)/ovs-lwt schema > docs/overlay.schema.json
 	$(BIN)/python -m ovs_lwt.reference features README.md
 
 constraints: ## renew constraints.txt: the newest versions, for all Pythons; then test, and commit
 	scripts/constraints.sh
+
+wheelhouse: setup ## gather all wheels for hosts without a registry (PYTHONS='python3.11 python3.13')
+	scripts/wheelhouse.sh
 
 clean: ## remove what was built here
 	rm -rf .venv .venv-ryu build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
