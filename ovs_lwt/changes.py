@@ -290,10 +290,10 @@ def listed_addresses(part: Slice) -> tuple[Belongings, ...]:
 
 def _addresses(part: Slice) -> tuple[Belongings, ...]:
     """Those that are owned are compared beside those that are listed, since an endpoint's
-    link-local address can become another's.
+    link-local address can become another's, or stand in another's allowed pair.
     """
     owner, owned = part.owned6
-    return (*listed_addresses(part), (owner, [owned]))
+    return (*listed_addresses(part), (owner, [owned, part.shared6]))
 
 
 def unlike_addresses(

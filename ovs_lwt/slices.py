@@ -110,7 +110,7 @@ class Slice:
     def bare(self) -> Flags:
         """bool[E]: the endpoints of which the overlay says no address, nor an allowed pair."""
         bare = np.ones(len(self), np.bool_)
-        for relation in self.relations:
+        for relation in (self.addresses4, self.addresses6, self.pairs4, self.pairs6):
             bare[relation.endpoint] = False
         return bare
 
@@ -165,11 +165,36 @@ class Slice:
         order = np.argsort(uuids)
         return uuids[order], keys.endpoint[given[order]]
 
+    @cached_property
+    def shared4(self) -> Flags:
+        """bool of each of `addresses4`: whether it stands in an allowed pair of the tenant, too."""
+        four, pairs = self.addresses4, self.pairs4
+        return _among(self.endpoints.tenant, (four.endpoint, four.ip), (pairs.endpoint, pairs.ip))
+
+    @cached_property
+    def shared6(self) -> Flags:
+        """The same of each of `owned6`."""
+        pairs = self.pairs6
+        return _among(self.endpoints.tenant, self.owned6, (pairs.endpoint, pairs.ip))
+
     def seen_from(self, host: int) -> Seen | None:
         """Return what the VTEP `host` (an index) needs to know; None if no tenant is there."""
         if host not in self._seen:
             self._seen[host] = _seen_from(self, host)
         return self._seen[host]
+
+
+def _among(tenant: U32, one: tuple[U32, NDArray[Any]], other: tuple[U32, NDArray[Any]]) -> Flags:
+    """Say which (endpoint, address) stand among others' of the same tenant."""
+    if not len(other[0]):
+        return np.zeros(len(one[0]), np.bool_)
+    keys = []
+    for owner, ip in (one, other):
+        whose = tenant[owner].astype(">u4").view(np.uint8).reshape(-1, 4)
+        octets = ip.astype(">u4").view(np.uint8).reshape(-1, 4) if ip.ndim == 1 else ip
+        key = np.ascontiguousarray(np.concatenate([whose, octets], axis=1))
+        keys.append(key.view(f"S{key.shape[1]}").ravel())
+    return np.isin(keys[0], keys[1])
 
 
 EMPTY = Slice(

@@ -298,6 +298,18 @@ class Topology:
         found = [self.slices[number].bare[rows] for number, rows in self._by_slice(endpoints)]
         return np.concatenate(found or [np.empty(0, np.bool_)])
 
+    def with_pairs(self, endpoints: Indices) -> Indices:
+        """Return those tenants of these endpoints (ascending) that have allowed pairs."""
+        found = [np.empty(0, np.intp)]
+        for number, rows in self._by_slice(endpoints):
+            part = self.slices[number]
+            if len(part.pairs4) or len(part.pairs6):
+                tenant = part.endpoints.tenant
+                owners = np.concatenate([part.pairs4.endpoint, part.pairs6.endpoint])
+                both = np.intersect1d(tenant[owners], tenant[rows]).astype(np.intp)
+                found.append(both + self.tenant_edges[number])
+        return np.concatenate(found)
+
     def tenants_of(self, endpoints: Indices) -> Indices:
         """Return the tenants of these endpoints (ascending), each once."""
         found = [np.empty(0, np.intp)]

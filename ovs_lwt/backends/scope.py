@@ -192,3 +192,13 @@ class Scope:
         owner, address = self.part.owned6
         wanted = self.endpoints_wanted[owner]
         return owner[wanted].astype(np.intp), address[wanted]
+
+    @cached_property
+    def shared4(self) -> Flags:
+        """Of each of `owned4`, whether several endpoints may have it: see `Slice.shared4`."""
+        return self.part.shared4[self.endpoints_wanted[self.part.addresses4.endpoint]]
+
+    @cached_property
+    def shared6(self) -> Flags:
+        """The same of each of `owned6`."""
+        return self.part.shared6[self.endpoints_wanted[self.part.owned6[0]]]

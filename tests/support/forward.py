@@ -18,8 +18,8 @@ Field = tuple[int, int]
 
 _BASIC, _NICIRA = 0x8000, 0x0001
 _IN_PORT, _METADATA, _ETH_DST = (_BASIC, 0), (_BASIC, 2), (_BASIC, 3)
-_REG0 = (_NICIRA, 0)
-_WIDTHS = {_IN_PORT: 4, _METADATA: 8, _ETH_DST: 6, _REG0: 4}
+_REG0, _REG6 = (_NICIRA, 0), (_NICIRA, 6)
+_WIDTHS = {_IN_PORT: 4, _METADATA: 8, _ETH_DST: 6, _REG0: 4, _REG6: 4}
 _PKT_MARK, _TUN_DST = (_NICIRA, 33), ((_NICIRA, 32), (_NICIRA, 110))
 _OUTPUT, _SET_FIELD = 0, 25
 
@@ -35,8 +35,9 @@ class Frame:
 
 def forwarded(held: State, frame: Frame) -> str:
     """What becomes of it: "drop", "bum", "port 5 mark 10", "port 100 to 192.0.2.12"."""
-    # Nobody has asked for copies of it: register 0 is empty.
-    wanted = {_IN_PORT: frame.in_port, _METADATA: frame.vni, _ETH_DST: frame.to, _REG0: 0}
+    # Nobody has asked for copies of it, and it is for no list: both registers are empty.
+    wanted = {_IN_PORT: frame.in_port, _METADATA: frame.vni, _ETH_DST: frame.to}
+    wanted |= {_REG0: 0, _REG6: 0}
     found = [
         (priority, flow)
         for (table, priority, match), flow in held.flows.items()

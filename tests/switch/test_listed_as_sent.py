@@ -41,6 +41,8 @@ tenants:
       gw: {{host: host2, mac: "02:00:00:00:00:04", ip: "fd00::4/64", spoofing: allow, router: true}}
       silent: {{host: host2, mac: "02:00:00:00:00:05", ip: "fd00::5/64", spoofing: allow}}
       web2: {{host: host2, mac: "02:00:00:00:00:12", ip: [10.0.0.12/24, "fd00::12/64"]}}
+      vip1: {{host: host1, mac: "02:00:00:00:00:21", ip: 10.0.0.21/24, allowed_pairs: {2}}}
+      vip2: {{host: host2, mac: "02:00:00:00:00:22", ip: 10.0.0.22/24, allowed_pairs: {2}}}
   red:
     vni: 1020
     unknown_unicast: drop
@@ -50,7 +52,9 @@ tenants:
       bare: {{host: host1, mac: "02:00:00:00:00:02"}}
       web2: {{host: host2, mac: "02:00:02:00:00:12", ip: 10.0.0.12/24}}
 """
-IPV4, IPV6 = ("192.0.2.11", "192.0.2.12"), ("2001:db8::11", "2001:db8::12")
+PAIRS = '[{mac: "00:00:5e:00:01:01", ip: 10.0.0.100}, {ip: "fe80::100"}]'
+IPV4 = ("192.0.2.11", "192.0.2.12", PAIRS)
+IPV6 = ("2001:db8::11", "2001:db8::12", PAIRS)
 TUNNEL, REQUESTS = 4789, 14789
 
 

@@ -40,14 +40,14 @@ class Answers6:
 def answers4(scope: Scope) -> Answers4:
     """What is answered of the endpoints wanted."""
     owner, ip = scope.owned4
-    known = _answered(scope)[owner]
+    known = _answered(scope)[owner] & ~scope.shared4
     return Answers4(owner[known], ip[known])
 
 
 def answers6(scope: Scope) -> Answers6:
     """What is answered of the endpoints wanted, link-local addresses included."""
     owner, ip = scope.owned6
-    known = _answered(scope)[owner]
+    known = _answered(scope)[owner] & ~scope.shared6
     owner, endpoints = owner[known], scope.endpoints
     router, unsaid = endpoints.router[owner] == YES, endpoints.router[owner] == UNSAID
     return Answers6(owner, ip[known], router, unsaid & endpoints.spoofing[owner])

@@ -16,7 +16,7 @@ from ovs_lwt.backends.openflow import floods, program
 from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.transaction import Transaction
 from ovs_lwt.backends.scope import Scope
-from ovs_lwt.changes import compare
+from ovs_lwt.changes import Differing, compare
 from ovs_lwt.columns import U64, Flags, Indices
 from ovs_lwt.slices import Seen
 from ovs_lwt.view import View
@@ -164,6 +164,12 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
     for mine, differing in zip((one, other), found, strict=True):
         mine.add_tenants(differing.tenants)
     # What depends on which guests are here concerns all endpoints of the tenant.
+    for side in (one, other):
+        # Several endpoints may have the same pair: its rows are the tenant's.
+        vnis = np.concatenate(
+            [_vnis_with_pairs(view, each) for view, each in zip((old, new), found, strict=True)]
+        )
+        side.tenants.append(side.known(vnis))
     come_or_gone = np.union1d(_differing(_here(old), _here(new)), _reguarded(old, new))
     relisted = _relisted(one, other)
     replugged = _differing_ports(old, new)
@@ -178,6 +184,12 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
 def _here(view: View) -> U64:
     """The VNIs of the tenants here."""
     return view.topology.tenants.vni[view.here].astype(np.uint64)
+
+
+def _vnis_with_pairs(view: View, differing: Differing) -> U64:
+    """The VNIs of tenants with allowed pairs of which an endpoint differs."""
+    tenants = differing.topology.with_pairs(differing.endpoints)
+    return view.topology.tenants.vni[tenants].astype(np.uint64)
 
 
 def _reguarded(old: View, new: View) -> U64:

@@ -87,6 +87,7 @@ _FIELDS: dict[str, str] = {
     "reg3": "reg3",
     "reg4": "reg4",
     "reg5": "reg5",
+    "reg6": "reg6",
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }

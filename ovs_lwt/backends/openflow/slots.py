@@ -83,5 +83,8 @@ KINDS: dict[str, SlotKind] = {
     "place": _number(4, "a share's place in its list's chain, from 0"),
     "next_place": _number(4, "the place behind it"),
     "next_guests": _number(4, "group of more of the tenant's guests here"),
+    "holder": _number(4, "place in the list of those that share a MAC"),
+    "left": _number(4, "a place behind it"),
+    "right": _number(4, "the other place behind it"),
     "cookie": SlotKind(8, hex, words.hexes, "what for, and whose"),
 }
