@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
+from ovs_lwt.backends.openflow import floods
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.view import View
 from tests.support.mgmt import SwitchSocket
@@ -90,6 +93,13 @@ def everybody(of: View, but: int = 0) -> Copies:
             if index != but
         }
     )
+
+
+def one_of_each_share(of: View) -> list[int]:
+    """Leaves that stand in different shares of the list, by what table peer says of them."""
+    (row,) = (rows for rows in floods.shared_rows(of) if rows.entry == "peer.leaf")
+    _, first = np.unique(row.columns["leaf_share"], return_index=True)
+    return [int(vtep) for vtep in of.peers[first]]
 
 
 def copies(wires: tuple[Wire, Wire], of: View) -> Copies:
