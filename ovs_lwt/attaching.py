@@ -14,6 +14,7 @@ from ovs_lwt.model import Plane
 from ovs_lwt.names import is_name
 from ovs_lwt.topology import Topology
 from ovs_lwt.veth import Marking, plan_attach
+from ovs_lwt.veth.plan import refuse_elsewhere
 from ovs_lwt.vswitch.switch import LocalSwitch
 
 
@@ -40,6 +41,10 @@ def attach(topology: Topology, identity: str, netns: str, place: Place, wishes: 
     index = topology.endpoint_index(identity)
     plane = topology.vteps.plane[int(topology.taken(np.array([index])).vtep[0])]
     address = kernel_tunnel_address()
+    # Before a database is asked that only the endpoint's own host may have.
+    here = place.host or (host_here(topology, address) if address else None)
+    if here is not None:
+        refuse_elsewhere(topology, identity, here)
     if plane == "ovs":
         with LocalSwitch(place.ovsdb, place.bridge) as switch:
             address = address or switch.tunnel_address()

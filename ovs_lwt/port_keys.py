@@ -68,6 +68,17 @@ def known_by_mac(topology: Topology, endpoints: Indices) -> Indices:
     return np.flatnonzero(np.isin(endpoints, every))
 
 
+def keys_of(topology: Topology, endpoint: int) -> tuple[str | None, bool]:
+    """Return the UUID of an endpoint's port, and whether its port may be known by its MAC."""
+    number = int(np.searchsorted(topology.endpoint_edges, endpoint, "right")) - 1
+    keys = topology.slices[number].port_keys
+    rows = np.flatnonzero(keys.endpoint == endpoint - topology.endpoint_edges[number])
+    if not len(rows):
+        return None, False
+    uuid = keys.uuid[rows[0]]
+    return text(uuid) if uuid.any() else None, bool(keys.by_mac[rows[0]])
+
+
 def text(uuid: U8) -> str:
     """Return one UUID as it is written."""
     return str(UUID(bytes=uuid.tobytes()))

@@ -33,8 +33,12 @@ class Switch(Protocol):
     def claim_of(self, name: str) -> str | None:
         """Return the endpoint that port `name` claims, or None."""
 
-    def claimants(self, identity: str) -> Sequence[str]:
-        """Return the names of the ports that claim this endpoint."""
+    def claimants(
+        self, identity: str, uuid: str | None = None, mac: str | None = None
+    ) -> Sequence[str]:
+        """Return the names of the ports that claim this endpoint, or say nothing and have this
+        ``iface-id`` or ``attached-mac``.
+        """
 
     def bridge_with(self, name: str) -> str | None:
         """Return the bridge that has a port called `name`, or None."""
@@ -80,7 +84,8 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
         inside(host_netns) as host,
         ExitStack() as undo,
     ):
-        name = _name_for(plan, _found(plan.identity, switch, host, host_netns), host, switch)
+        found = _found(plan.identity, switch, host, host_netns, plan)
+        name = _name_for(plan, found, host, switch)
         claimed = switch is not None and _claimed(switch, name, plan.identity)
         with inside(plan.netns) as guest:
             link = find_pair(host, guest, plan, name)
@@ -135,12 +140,22 @@ def detach(
         return removed
 
 
-def _found(identity: str, switch: Switch | None, host: Any, host_netns: str | None) -> _Found:
-    """What claims this endpoint: ports of the switch, and devices by their alias."""
+def _found(
+    identity: str,
+    switch: Switch | None,
+    host: Any,
+    host_netns: str | None,
+    plan: AttachPlan | None = None,
+) -> _Found:
+    """What claims this endpoint: ports of the switch, and devices by their alias.
+
+    plan: says by what else its port is known, if the overlay has been asked
+    """
     links = links_aliased(host, host_netns, alias(identity))
     # Where a switch is, the alias of a device that we did not make says nothing.
     ours = [link for link in links if switch is None or is_ours(link, identity)]
-    ports = () if switch is None else tuple(switch.claimants(identity))
+    known = (plan.uuid, plan.mac if plan.by_mac else None) if plan else ()
+    ports = () if switch is None else tuple(switch.claimants(identity, *known))
     return _Found(ports, {link.get("ifname"): link for link in ours})
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Final
 
+import numpy as np
+
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Plane
 from ovs_lwt.names import endpoint_id, port_name, unfit_port
+from ovs_lwt.port_keys import keys_of
 from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
 from ovs_lwt.veth.marking.values import Marking
@@ -41,7 +44,8 @@ class AttachPlan:
     `marking` "tc" and "nft" set the mark in the kernel, on the host's side of the veth, "flow"
     leaves it to the pipeline; "auto" takes the first of them that works there. `port` is what the
     host's end is called when it is made, None standing for `names.port_name`; where it is `chosen`,
-    an endpoint that is attached under another name is refused.
+    an endpoint that is attached under another name is refused. `uuid` is the one that the overlay
+    lists for its port, `by_mac` whether a port may be known by its MAC.
     """
 
     tenant: str
@@ -56,6 +60,8 @@ class AttachPlan:
     plane: Plane = "ovs"
     port: str | None = None
     chosen: bool = False
+    uuid: str | None = None
+    by_mac: bool = False
 
     @property
     def identity(self) -> str:
@@ -102,11 +108,8 @@ def plan_attach(
     index = topology.endpoint_index(identity)
     endpoints = topology.endpoints
     vtep, owner = int(endpoints.vtep[index]), int(endpoints.tenant[index])
-    if host is not None and topology.vtep_index(host) != vtep:
-        raise Refused(
-            f"{identity} lives on {topology.vteps.name[vtep]}, says the overlay, and this is"
-            f" {host}: attach it there, or say with --host which host this is"
-        )
+    if host is not None:
+        refuse_elsewhere(topology, identity, host)
     names = port_names(topology, vtep, taken)
     if port is not None:
         _refuse_port(port, identity, names, taken)
@@ -134,6 +137,7 @@ def plan_attach(
         )
     tenant, _, name = identity.partition("/")
     given = port or names[identity]
+    uuid, by_mac = keys_of(topology, index)
     return AttachPlan(
         tenant=tenant,
         endpoint=name,
@@ -147,7 +151,20 @@ def plan_attach(
         plane=plane,
         port=None if given == port_name(tenant, name) else given,
         chosen=port is not None,
+        uuid=uuid,
+        by_mac=by_mac,
     )
+
+
+def refuse_elsewhere(topology: Topology, identity: str, host: str) -> None:
+    """Refuse an endpoint that lives on another host than the one called `host`."""
+    index = topology.endpoint_index(identity)
+    vtep = int(topology.taken(np.array([index])).vtep[0])
+    if topology.vtep_index(host) != vtep:
+        raise Refused(
+            f"{identity} lives on {topology.vteps.name[vtep]}, says the overlay, and this is"
+            f" {host}: attach it there, or say with --host which host this is"
+        )
 
 
 def _refuse_port(port: str, identity: str, names: Mapping[str, str], taken: Container[str]) -> None:

@@ -190,16 +190,26 @@ class LocalSwitch:
         interface = self._interface(name)
         return None if interface is None else claimed_endpoint(interface.external_ids)
 
-    def claimants(self, identity: str) -> tuple[str, ...]:
-        """Return the names of the bridge's ports that claim the endpoint ``TENANT/NAME``."""
+    def claimants(
+        self, identity: str, uuid: str | None = None, mac: str | None = None
+    ) -> tuple[str, ...]:
+        """Return the names of the bridge's ports that claim the endpoint ``TENANT/NAME``, or claim
+        none and have this ``iface-id`` or ``attached-mac``.
+        """
         self._database.run()
-        return tuple(
-            sorted(
-                interface.name
-                for interface in self._interfaces()
-                if claimed_endpoint(interface.external_ids) == identity
+
+        def is_one(external_ids: Mapping[str, str]) -> bool:
+            claim = claimed_endpoint(external_ids)
+            if claim is not None:
+                return claim == identity
+            known = ((IFACE_ID_KEY, uuid), (ATTACHED_MAC_KEY, mac))
+            return any(
+                value is not None and external_ids.get(key, "").lower() == value
+                for key, value in known
             )
-        )
+
+        found = (each.name for each in self._interfaces() if is_one(each.external_ids))
+        return tuple(sorted(found))
 
     def bridge_with(self, name: str) -> str | None:
         """Return the name of the bridge that has a port called `name`, or None."""

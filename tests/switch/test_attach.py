@@ -276,6 +276,25 @@ class TestFoundByItsClaim:
         with pytest.raises(Refused, match=f"'tap7' is a port of bridge '{switch.bridge}' already"):
             attach(plan, switch, host_netns=host.netns)
 
+    @pytest.mark.parametrize(
+        "key", ["iface-id=0f8fad5b-d9cb-469f-a165-70867728950e", "attached-mac=02:00:00:00:00:01"]
+    )
+    def test_a_domain_of_libvirts_that_runs(
+        self, host: OvsHost, switch: LocalSwitch, key: str
+    ) -> None:
+        in_netns(host.netns, "ip", "tuntap", "add", "vnet7", "mode", "tap")
+        key, _, value = key.partition("=")
+        host.vsctl(
+            *("add-port", switch.bridge, "vnet7"),
+            *("--", "set", "interface", "vnet7", f'external_ids:{key}="{value}"'),
+        )
+        plan = dataclasses.replace(WEB1, uuid="0f8fad5b-d9cb-469f-a165-70867728950e", by_mac=True)
+        with pytest.raises(Refused, match="port 'vnet7' claims blue/web1"):
+            attach(plan, switch, host_netns=host.netns)
+        assert attach(WEB1, switch, host_netns=host.netns).port == PORT, (
+            "to this overlay it is none"
+        )
+
     def test_a_port_that_somebody_else_made(self, host: OvsHost, switch: LocalSwitch) -> None:
         """libvirt's tap, claimed by hand: it is neither attached twice nor taken away."""
         in_netns(host.netns, "ip", "tuntap", "add", "tap7", "mode", "tap")

@@ -26,7 +26,7 @@ RUNS = {
     "other datapath": (["--host", "host1", "--datapath", "system"], "exists with datapath_type=ne"),
     "bridge is a port": (["--host", "host1", "--bridge", "p1"], "'p1' is a port of bridge 'br-l"),
     "another bridge": (["--host", "host1", "--bridge", "br-2"], "belongs to another of bridge"),
-    "second controller": (["--host", "host1"], "another controller answers on"),
+    "second controller": (["--host", "host1"], "another controller (process "),
     "port taken": (["--host", "host1"], "cannot listen on 127.0.0.1:6653: Address already in use"),
 }
 ATTACHMENTS = {
