@@ -215,8 +215,8 @@ class Tenant(_Part):
     vlan_tagged: Annotated[Literal["drop", "carry"], word("vlan_tagged", "drop", "carry")] = Field(
         "drop",
         description="Frames with VLAN tags: drop, or carry them between the tenant's endpoints,"
-        " held to the port's MAC and otherwise as they are. A tag takes 4 bytes of what the"
-        " underlay's MTU leaves.",
+        " held to the port's MAC and otherwise as they are, one tag or more, VLAN 0 too. The MTU"
+        " that guests get is 4 less then, so that there is room for one tag.",
     )
     encapsulation: Annotated[Literal["vxlan", "mpls"], word("encapsulation", "vxlan", "mpls")] = (
         Field(

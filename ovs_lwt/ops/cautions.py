@@ -20,7 +20,7 @@ from ovs_lwt.columns import U8, U32, YES
 from ovs_lwt.slices import Slice
 from ovs_lwt.stencil import Bytes, big_endian
 from ovs_lwt.topology import Topology
-from ovs_lwt.veth.plan import LEAST_MTU_IPV4, LEAST_MTU_IPV6, tunnel_mtu
+from ovs_lwt.veth.plan import LEAST_MTU_IPV4, LEAST_MTU_IPV6, VLAN_TAG, tunnel_mtu
 
 _SHOWN: Final = 20  # of one kind
 _NETWORKS: Final = 1000  # of one tenant that are looked at
@@ -129,6 +129,8 @@ def _small_mtu(topology: Topology) -> Iterator[Caution]:
         family = topology.vteps.family[endpoints.vtep]
         mtu = np.where(family == 4, tunnel_mtu(topology.underlay.mtu, 4), 0)
         mtu = np.where(family == 6, tunnel_mtu(topology.underlay.mtu, 6), mtu)
+        first = int(topology.tenant_edges[number])
+        mtu -= VLAN_TAG * topology.tenants.carry_tagged[endpoints.tenant + first]
         needs = np.zeros(len(part), np.int64)
         needs[part.addresses4.endpoint] = LEAST_MTU_IPV4
         needs[part.addresses6.endpoint] = LEAST_MTU_IPV6

@@ -23,6 +23,7 @@ _INNER_ETHERNET: Final = 14
 _VXLAN: Final = 8
 _UDP: Final = 8
 _OUTER_IP: Final = {4: 20, 6: 40}
+VLAN_TAG: Final = 4  # what a VLAN tag adds (IEEE 802.1Q, 9.3)
 _LABEL: Final = 4  # what MPLS adds (RFC 3032), and that is all: there is no inner Ethernet header
 
 LEAST_MTU_IPV4: Final = 68  # RFC 791
@@ -129,6 +130,9 @@ def plan_attach(
         mtu = topology.underlay.mtu - _LABEL
     else:
         mtu = tunnel_mtu(topology.underlay.mtu, int(topology.vteps.family[vtep]))
+    if topology.tenants.carry_tagged[owner]:
+        # An interface of the guest for a VLAN takes over this MTU, and its frames have a tag more.
+        mtu -= VLAN_TAG
     least = LEAST_MTU_IPV6 if any(":" in address for address in addresses) else LEAST_MTU_IPV4
     if mtu < least:
         raise Refused(

@@ -45,11 +45,13 @@ tenants:
       vip2: {{host: host2, mac: "02:00:00:00:00:22", ip: 10.0.0.22/24, allowed_pairs: {2}}}
   red:
     vni: 1020
+    vlan_tagged: carry
     unknown_unicast: drop
     neighbours: flood
     endpoints:
       web1: {{host: host1, mac: "02:00:00:00:00:01", ip: [10.0.0.11/24, "fd00::11/64"]}}
       bare: {{host: host1, mac: "02:00:00:00:00:02"}}
+      free: {{host: host1, mac: "02:00:00:00:00:03", spoofing: allow}}
       web2: {{host: host2, mac: "02:00:02:00:00:12", ip: 10.0.0.12/24}}
 """
 PAIRS = '[{mac: "00:00:5e:00:01:01", ip: 10.0.0.100}, {ip: "fe80::100"}]'
@@ -100,6 +102,7 @@ def flooding(
 
 VIEWS = {
     "ipv4": view(parse_text(OVERLAY.format(*IPV4))),
+    "tags, requests": replace(view(parse_text(OVERLAY.format(*IPV4))), requests=REQUESTS),
     "nd-by-app": view(parse_text(OVERLAY.format(*IPV4)), nd_by_flow=False),
     "ipv6": view(parse_text(OVERLAY.format(*IPV6))),
     "replicators": flooding(4, 2),

@@ -220,7 +220,7 @@ def test_every_column_of_hosts_is_compared(column: Any) -> None:
         *(
             (relation, column.name)
             for relation, each in zip(
-                ("addresses4", "addresses6", "pairs4", "pairs6"),
+                ("addresses4", "addresses6", "pairs4", "pairs6", "port_keys"),
                 parse_text(OVERLAY).whole.relations,
                 strict=True,
             )
@@ -229,8 +229,9 @@ def test_every_column_of_hosts_is_compared(column: Any) -> None:
     ],
 )
 def test_every_column_of_endpoints_is_compared(of: str, name: str) -> None:
-    old = parse_text(OVERLAY)
-    [part] = old.slices
+    keys = "port: 9b9f2b38-6b2f-4a3c-9f59-0a1b2c3d4e5f, attached_mac: true"
+    old = parse_text(OVERLAY.replace("router: true}", f"router: true, {keys}}}", 1))
+    part = old.whole
     columns = getattr(part, of)
     values = getattr(columns, name)
     # Owners ascend, and there are others of that number.

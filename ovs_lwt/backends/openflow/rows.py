@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ovs_lwt.backends.openflow import floods, pairs, security
 from ovs_lwt.backends.openflow.answers import answers4, answers6
 from ovs_lwt.backends.openflow.joins import endpoint_columns, join, port_columns, unique
-from ovs_lwt.backends.openflow.relations import Rows, tunnel_of
+from ovs_lwt.backends.openflow.relations import Rows, requests_of, tunnel_of
 from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import Indices
 from ovs_lwt.stencil import Column
@@ -77,6 +77,22 @@ def _classify(scope: Scope) -> Iterator[Rows]:
     by_port = scope.ports[~scope.view.ports.marked[scope.ports]]
     columns = port_columns(scope, by_port)
     yield Rows("classify.from_port", len(by_port), columns)
+    if tenants.carry_tagged.any():
+        yield from _tagged(scope, by_port)
+
+
+def _tagged(scope: Scope, by_port: Indices) -> Iterator[Rows]:
+    """The same of frames with VLAN tags, in the tenants that carry them."""
+    carrying = scope.tenant_columns.carry_tagged
+    tenants = scope.tenants[carrying[scope.tenants]]
+    vni: dict[str, Column] = {"vni": scope.vni[tenants]}
+    yield Rows("classify.tagged_from_tunnel", len(tenants), vni | tunnel_of(scope.view))
+    if scope.view.requests is not None:
+        yield Rows("classify.tagged_asked", len(tenants), vni | requests_of(scope.view))
+    mark = {"mark": scope.tenant_columns.mark[tenants]}
+    yield Rows("classify.tagged_from_mark", len(tenants), vni | mark)
+    carried = by_port[carrying[scope.endpoints.tenant[scope.endpoint_of(by_port)]]]
+    yield Rows("classify.tagged_from_port", len(carried), port_columns(scope, carried))
 
 
 def _respond(scope: Scope) -> Iterator[Rows]:

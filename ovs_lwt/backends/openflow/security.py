@@ -40,6 +40,11 @@ def port_rows(scope: Scope) -> Iterator[Rows]:
         chosen = ports[macs.port]
         return _rows(scope, entry, held[macs.port[chosen]], mac=macs.mac[chosen])
 
+    carrying = scope.tenant_columns.carry_tagged
+    if carrying.any():
+        tagged = carrying[scope.endpoints.tenant[scope.endpoint_of(scope.ports)]]
+        yield _rows(scope, "tagged_trusted", scope.ports[trusted & tagged])
+        yield by_mac("tagged", tagged[~trusted])
     yield by_mac("without_address", has4)
     yield by_mac("without_address6", has6)
     yield by_mac("arp_probe", has4 & answered)
