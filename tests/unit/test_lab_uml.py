@@ -21,10 +21,11 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,11 +36,10 @@ from ovs_lwt.lab.uml import client, record
 from ovs_lwt.lab.uml.frames import PIECE, Decoder, Frame, Kind, Request
 from ovs_lwt.lab.uml.holder import Switchboard
 from ovs_lwt.mistakes import Refused
+from tests.support import forked
 from tests.support.ovs import eventually
 
 LOOP = "while :; do sleep 0.05; done"
-# The library ovs imports eventlet where it finds it, which warns of every fork.
-pytestmark = pytest.mark.filterwarnings("ignore:Using fork")
 
 _SERVER = """
 import os, sys
@@ -55,7 +55,7 @@ server.serve([server.Line(int(fd)) for fd in sys.argv[1:]])
 
 
 class Running:
-    """A client, forked from here: an interpreter of its own would take a second to start.
+    """A client, forked: an interpreter of its own would take a second to start.
 
     `give` is its standard input, `out` and `err` are ours to read.
     """
@@ -63,12 +63,7 @@ class Running:
     def __init__(self, box: Box, words: Sequence[str], stdin: int, **changed: Any) -> None:
         out, to_out = os.pipe()
         err, to_err = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            for fd, number in ((stdin, 0), (to_out, 1), (to_err, 2)):
-                os.dup2(fd, number)
-            os.closerange(3, 1024)
-            box.be_client(words, **changed)
+        self.process = box.start_client(words, (stdin, to_out, to_err), **changed)
         os.close(to_out)
         os.close(to_err)
         self.out, self.err = os.fdopen(out, "rb"), os.fdopen(err, "rb")
@@ -81,7 +76,7 @@ class Running:
         self.err.close()
 
     def wait(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return forked.status(self.process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +115,12 @@ class Box:
         self._loop.run_until_complete(_cancel_all())
         self._loop.close()
 
-    def be_client(self, words: Sequence[str], **changed: Any) -> NoReturn:
-        """In a process of its own: be `ovs-lwt lab …`."""
-        status = 1
-        try:
-            os.environ.update(changed.get("env", {}))
-            os.chdir(changed.get("cwd", "/"))
-            status = client.run(self.lab, words, reads=True)
-        finally:
-            os._exit(status)
+    def start_client(
+        self, words: Sequence[str], stdio: Sequence[int], terminal: bool = False, **changed: Any
+    ) -> BaseProcess:
+        """In a process of its own: `ovs-lwt lab …`."""
+        what = (self.labs, self.lab, words, changed.get("env", {}), changed.get("cwd", "/"))
+        return forked.start(be_client, *what, stdio=stdio, terminal=terminal)
 
     def start(self, *words: str, stdin: int | None = None, **changed: Any) -> Running:
         """Start a client; without `stdin` its input has ended."""
@@ -145,6 +137,15 @@ class Box:
             with Running(self, words, file.fileno(), **changed) as running:
                 out = running.out.read()
                 return Done(status=running.wait(), out=out, err=running.err.read())
+
+
+def be_client(
+    labs: Path, lab: record.BoxedLab, words: Sequence[str], env: Mapping[str, str], cwd: str
+) -> int:
+    pytest.MonkeyPatch().setattr(record, "LABS", labs)
+    os.environ.update(env)
+    os.chdir(cwd)
+    return client.run(lab, words, reads=True)
 
 
 async def _cancel_all() -> None:
@@ -262,7 +263,7 @@ def test_a_signal_goes_to_the_command(box: Box, number: signal.Signals) -> None:
     caught = f"trap 'echo caught; exit 3' {number.name[3:]}"
     with box.start("sh", "-c", f"{caught}; echo ready; {LOOP}") as running:
         assert running.out.readline() == b"ready\n"
-        os.kill(running.pid, number)
+        os.kill(running.process.pid or 0, number)
         assert running.out.readline() == b"caught\n"
         assert running.wait() == 3
 
@@ -281,7 +282,7 @@ def test_a_client_that_is_killed_takes_its_command_along(box: Box, stubborn: boo
     script = f"{'trap : HUP;' * stubborn} echo $$; {LOOP}"
     with box.start("sh", "-c", script) as running:
         pid = int(running.out.readline())
-        os.kill(running.pid, signal.SIGKILL)
+        running.process.kill()
         running.wait()
 
     assert eventually(lambda: not alive(pid))
@@ -345,9 +346,9 @@ def in_terminal(box: Box, script: str, *steps: tuple[str, bytes | tuple[int, int
 
     Each step is what to wait for in the output, and what to type then, or the terminal's new size.
     """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        box.be_client(["sh", "-c", script])
+    terminal, theirs = pty.openpty()
+    process = box.start_client(["sh", "-c", script], (theirs, theirs, theirs), terminal=True)
+    os.close(theirs)
     heard = b""
     for wanted, answer in steps:
         while wanted.encode() not in heard:
@@ -357,7 +358,7 @@ def in_terminal(box: Box, script: str, *steps: tuple[str, bytes | tuple[int, int
             os.write(terminal, answer)
         else:
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *answer, 0, 0))
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = forked.status(process)
     os.close(terminal)
     return status
 
