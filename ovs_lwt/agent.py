@@ -28,6 +28,7 @@ from ovs_lwt.model import Plane as PlaneName
 from ovs_lwt.model import Underlay
 from ovs_lwt.plane import Connection, Options, Plane, Switched
 from ovs_lwt.planes import host_on
+from ovs_lwt.reloads import Reloads, await_first
 from ovs_lwt.sources import Source
 from ovs_lwt.topology import Topology
 
@@ -60,11 +61,18 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """A switch reads again: there is room for more on its connection."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Somebody wants the source read again."""
 
 
-Item = Opened | Closed | Received | Reload
+Item = Opened | Closed | Received | Drained | Reload
 Clock = Callable[[], float]
 HostOn = Callable[[PlaneName, str, str, Options], Plane]
 
@@ -124,16 +132,22 @@ class Agent:
         self._behind: dict[str, Topology] = {}
         self._doubted: set[str] = set()
         self._busy: set[str] = set()
-        self._waiting: list[Request] = []
+        self._reloads = Reloads()
         self._polled = clock()
         self._began = time.time()
         self._checker = checker
         self._checked: dict[str, status.Checked] = {}
         self._running = True
         self.control: ControlSocket | None = None
-        for name, where in hosts:
-            host = self._hosts[name] = make(self._grounds[name].plane, name, where, options)
-            host.prepare(self._topology)
+        try:
+            for name, where in hosts:
+                host = self._hosts[name] = make(self._grounds[name].plane, name, where, options)
+                host.prepare(self._topology)
+            await_first(self._hosts.values())
+        except BaseException:
+            self._close_hosts()
+            raise
+        for host in self._hosts.values():
             host.look(self._topology, self._polled)
         self._switched = {
             name: host for name, host in self._hosts.items() if isinstance(host, Switched)
@@ -161,6 +175,9 @@ class Agent:
             self.control.close()
         if self._checker is not None:
             self._checker.close()
+        self._close_hosts()
+
+    def _close_hosts(self) -> None:
         for host in self._hosts.values():
             host.close()
 
@@ -177,7 +194,7 @@ class Agent:
             with self._starting_over(host):
                 self._proceed(host, now)
         # Before time passes: an audit that is due need not keep anybody waiting.
-        self._settle()
+        self._reloads.settle(self._hosts, self._busy, bool(self._turns), now)
         if idle or now - self._polled >= POLL:
             self._poll(now)
 
@@ -191,19 +208,25 @@ class Agent:
                 self._open(connection, now)
             case Closed(connection) if host := self._by_connection.pop(connection, None):
                 with self._starting_over(host):
-                    host.disconnect(connection)
+                    host.disconnect(connection, now)
                     self._proceed(host, now)
             case Received(connection, message) if host := self._by_connection.get(connection):
-                # Not from a connection that a newer one has replaced.
-                if host.connection is connection:
-                    with self._starting_over(host):
-                        host.receive(message, now)
-                        self._proceed(host, now)
+                with self._starting_over(host):
+                    host.receive(connection, message, now)
+                    self._proceed(host, now)
+            case Drained(connection) if host := self._by_connection.get(connection):
+                with self._starting_over(host):
+                    self._proceed(host, now)
 
     def _open(self, connection: Connection, now: float) -> None:
         host = self._by_datapath.get(connection.datapath_id)
         if host is None:
             LOG.warning("switch %016x is none of our hosts: left alone", connection.datapath_id)
+            return
+        if not connection.may_be(host.name):
+            who = f"switch {connection.datapath_id:016x} ({connection.about})"
+            LOG.warning("%s: %s is not this host's switch: hung up on", host.name, who)
+            connection.close()
             return
         self._by_connection[connection] = host
         with self._starting_over(host):
@@ -350,8 +373,14 @@ class Agent:
         return {self._grounds[name].datapath_id: host for name, host in self._switched.items()}
 
     def _prepare(self, topology: Topology, names: Collection[str]) -> None:
-        """Prepare these hosts, or none: where one cannot, the others are taken back."""
+        """Prepare these hosts, or none: where one says that it cannot, the others are taken back.
+
+        A host that cannot say anything holds up nobody.
+        """
         hosts = [host for name, host in self._hosts.items() if name in names] if names else []
+        for host in hosts:
+            if isinstance(host, Switched):
+                host.check(topology)
         try:
             for host in hosts:
                 host.prepare(topology)
@@ -385,25 +414,11 @@ class Agent:
         if problems:
             request.error("\n".join(problems))
             return
-        self._waiting.append(request)
+        self._reloads.add(request, self._clock())
 
     def _serve_exit(self, request: Request) -> None:
         request.reply("")
         self.stop()
-
-    def _settle(self) -> None:
-        """Answer those who wait for a reload, once every host that can be reached has it."""
-        if not self._waiting or self._turns or self._busy:
-            return
-        hosts = self._hosts.values()
-        waiting, self._waiting = self._waiting, []
-        refused = [f"{host.name}: {reason}" for host in hosts for reason in host.refusals()]
-        lines = [f"{host.name}: {host.outcome()}" for host in hosts]
-        for request in waiting:
-            if refused:
-                request.error("\n".join(refused))
-            else:
-                request.reply("\n".join(lines))
 
     def status(self) -> str:
         """What `ovs-appctl -t … status` prints: see docs/status.md."""

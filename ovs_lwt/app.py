@@ -12,20 +12,25 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ovs_lwt.agent import Agent, Closed, Item, Opened, Received, Reload
-from ovs_lwt.backends.openflow import framework
+from ovs_lwt.agent import Agent, Closed, Drained, Item, Opened, Received, Reload
+from ovs_lwt.backends.openflow import framework, listening
+from ovs_lwt.backends.openflow.connection import SwitchConnection
 from ovs_lwt.checker import Checker
-from ovs_lwt.control import FOLDER, ControlSocket
+from ovs_lwt.control import FOLDER, ControlSocket, introduction
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import Source, on_plane
 from ovs_lwt.sources.overlay_file import OverlayFile
-from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
+from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB, run_directory
+from ovs_lwt.vswitch.database import use_tls
 
 FW = framework.current()
+
+HERE = "unix"
+"""As --overlay-controller: the switches call by a unix socket of their own."""
 
 _GROUP = FW.cfg
 FW.register_options(
@@ -42,8 +47,9 @@ FW.register_options(
         _GROUP.StrOpt("overlay-bridge", default=DEFAULT_BRIDGE, help="the bridge on every host"),
         _GROUP.StrOpt(
             "overlay-controller",
-            default="tcp:127.0.0.1:6653",
-            help="where the switches find this controller, as an OVSDB target; empty: theirs stay",
+            default=HERE,
+            help="where the switches find this controller, as an OVSDB target; empty: theirs stay;"
+            f" {HERE}: a unix socket of their own, where their OVSDB has one",
         ),
         _GROUP.StrOpt(
             "overlay-datapath",
@@ -74,24 +80,49 @@ FW.register_options(
 )
 
 
-class _Connection:
-    """The framework's datapath, as the agent wants it."""
+class Reception:
+    """Where the hosts' switches call.
 
-    def __init__(self, datapath: Any) -> None:
-        self._datapath = datapath
-        self.datapath_id: int = datapath.id
-        # The frameworks give a whole send this long; a switch that commits a large bundle reads
-        # nothing meanwhile.
-        datapath.socket.settimeout(_SEND_SECONDS)
+    controller: an OVSDB target for all of them; or HERE: the socket in a host's run directory, made
+    when it is first asked for; or "": they keep what they have
+    elsewhere: the target of hosts that are not on this machine; None: there can be none
+    """
 
-    def send(self, data: bytes | memoryview) -> None:
-        self._datapath.send(data)
+    def __init__(self, bridge: str, controller: str, elsewhere: str | None) -> None:
+        self._bridge, self._controller, self._elsewhere = bridge, controller, elsewhere
+        self._doors: dict[str, listening.HostDoor] = {}
+
+    def target(self, host: str, ovsdb: str) -> str | None:
+        """What the host's Controller row is to say. Raises Refused. Never for one host at a time in
+        two threads.
+        """
+        if self._controller != HERE:
+            return self._controller or None
+        rundir = run_directory(ovsdb)
+        if rundir is None and self._elsewhere is not None:
+            return self._elsewhere
+        if rundir is None:
+            raise Refused(
+                f"{host}'s switch is not on this machine, by its OVSDB {ovsdb}: say where it is to"
+                " call (--listen ADDRESS:PORT, with --tls-key, --tls-cert and --tls-ca)"
+            )
+        if host not in self._doors:
+            self._doors[host] = listening.HostDoor(host, self._bridge, rundir)
+        return self._doors[host].target()
 
     def close(self) -> None:
-        self._datapath.close()
+        """Listen no more."""
+        for door in self._doors.values():
+            door.close()
 
 
-_SEND_SECONDS = 120
+def _switch_owners() -> set[int]:
+    hosts = _hosts(FW.CONF.overlay, FW.CONF.overlay_host)
+    rundirs = [run_directory(where or DEFAULT_OVSDB) for _, where in hosts]
+    return listening.owners([rundir for rundir in rundirs if rundir is not None])
+
+
+listening.guard(_switch_owners)
 
 
 class OvsLwt(framework.App):
@@ -105,23 +136,33 @@ class OvsLwt(framework.App):
         hosts = _hosts(conf.overlay, conf.overlay_host)
         self._inbox = FW.hub.Queue()
         self._stopping = False
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, SwitchConnection] = {}
+        control_path = Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl")
+        self._reception = Reception(
+            conf.overlay_bridge, conf.overlay_controller, listening.target(conf)
+        )
+        tls = conf.ctl_privkey, conf.ctl_cert, conf.ca_certs
+        if any(tls):
+            use_tls(*tls)
         options = Options(
             bridge=conf.overlay_bridge,
-            controller=conf.overlay_controller or None,
+            target=self._reception.target,
             datapath_type=conf.overlay_datapath,
             neighbour_discovery=conf.overlay_nd,
             keep_foreign=conf.overlay_keep_foreign,
             watch=conf.overlay_watch,
             state=Path(conf.overlay_state),
+            agent=introduction(control_path),
         )
         source = self.source()
         # First of all: where another controller runs, it shall not lose its switch.
-        control = ControlSocket(Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl"))
+        listening.open_asked(conf)
+        control = ControlSocket(control_path)
         try:
             self._agent = Agent(source, hosts, options, self._receive, checker=Checker())
         except BaseException:
             control.close()
+            self._reception.close()
             raise
         self._agent.listen(control)
 
@@ -135,10 +176,12 @@ class OvsLwt(framework.App):
         super().start()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: self._inbox.put(Reload()))
+        listening.begin()
         self._thread = FW.hub.spawn(self._work)
 
     def _work(self) -> None:
         self._agent.run()
+        self._reception.close()
         if not self._stopping:
             # `exit`, by the control socket: the framework would go on listening, for nobody.
             os.kill(os.getpid(), signal.SIGTERM)
@@ -155,20 +198,28 @@ class OvsLwt(framework.App):
             item: Item = self._inbox.get(timeout=seconds)
         except FW.hub.QueueEmpty:
             return None
+        if isinstance(item, Received):
+            cast(SwitchConnection, item.connection).taken(len(item.message))
         return item
+
+    def _drained(self, connection: SwitchConnection) -> None:
+        self._inbox.put(Drained(connection))
 
     @FW.handles("EventOFPStateChange", "main", "dead")
     def _state_change(self, event: Any) -> None:
         datapath = event.datapath
         if event.state == FW.handler.MAIN_DISPATCHER:
-            connection = self._connections[id(datapath)] = _Connection(datapath)
+            connection = SwitchConnection(datapath, self._drained)
+            self._connections[id(datapath)] = connection
             self._inbox.put(Opened(connection))
         elif gone := self._connections.pop(id(datapath), None):
+            gone.ended()
             self._inbox.put(Closed(gone))
 
     @FW.handles("EventOFPFlowStatsReply", "main")
     @FW.handles("EventOFPGroupDescStatsReply", "main")
     @FW.handles("EventOFPBarrierReply", "main")
+    @FW.handles("EventOFPEchoReply", "main")
     @FW.handles("EventOFPBundleCtrlMsg", "main")
     @FW.handles("EventOFPErrorMsg", "main")
     @FW.handles("EventOFPPacketIn", "main")
@@ -177,7 +228,8 @@ class OvsLwt(framework.App):
     @FW.handles("EventOFPPortDescStatsReply", "main")
     @FW.handles("EventOFPPortStatus", "main")
     def _message(self, event: Any) -> None:
-        if connection := self._connections.get(id(event.msg.datapath)):
+        connection = self._connections.get(id(event.msg.datapath))
+        if connection is not None and connection.arrived(len(event.msg.buf)):
             self._inbox.put(Received(connection, bytes(event.msg.buf)))
 
 

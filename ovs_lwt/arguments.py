@@ -68,3 +68,12 @@ PlaneOption = Annotated[
     typer.Option("--plane", help="Put all hosts on this plane. Default: as the overlay says."),
 ]
 State = Annotated[Path, typer.Option(help="Where plane bridge keeps which VLAN is whose, by host.")]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option(help="TLS, for --listen and OVSDB by ssl: the private key (PEM) of this agent."),
+]
+TlsCert = Annotated[Path | None, typer.Option(help="... its certificate.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(help="... who signs the switches' certificates. Their name is the host's."),
+]

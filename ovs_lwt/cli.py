@@ -26,6 +26,9 @@ from ovs_lwt.arguments import (
     Plane,
     PlaneOption,
     State,
+    TlsCa,
+    TlsCert,
+    TlsKey,
 )
 from ovs_lwt.control import FOLDER, ask
 from ovs_lwt.lab.commands import lab_app
@@ -129,12 +132,22 @@ def run(
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
     listen: Annotated[
-        str, typer.Option(help="Where to listen for OpenFlow: ADDRESS:PORT.")
-    ] = "127.0.0.1:6653",
+        str | None,
+        typer.Option(
+            help="Listen for OpenFlow on ADDRESS:PORT as well: for switches elsewhere, by TLS, and"
+            " for apps beside this one. Switches here call by a unix socket."
+        ),
+    ] = None,
     controller: Annotated[
         str | None,
-        typer.Option(help="Where the switches find it, as an OVSDB target. Default: tcp:LISTEN"),
+        typer.Option(
+            help="Where all switches find it, as an OVSDB target. Default: a unix socket in their"
+            " run directory; for those elsewhere, LISTEN."
+        ),
     ] = None,
+    tls_key: TlsKey = None,
+    tls_cert: TlsCert = None,
+    tls_ca: TlsCa = None,
     control: Annotated[
         Path | None, typer.Option(help=f"Control socket. Default: {FOLDER}/HOST.ctl")
     ] = None,
@@ -171,16 +184,14 @@ def run(
         )
     from ovs_lwt.backends.openflow.framework import choose
 
-    address, port = _address(listen)
     overrides: dict[str, Any] = {
-        "ofp_listen_host": address,
-        "ofp_tcp_listen_port": port,
+        **_listening(listen, tls_key, tls_cert, tls_ca),
         "overlay": str(overlay),
         "overlay_host": _places(overlay, host, plane, ovsdb),
         "overlay_plane": plane.value if plane else None,
         "overlay_state": str(state),
         "overlay_bridge": bridge,
-        "overlay_controller": controller or f"tcp:{listen}",
+        "overlay_controller": controller or "unix",
         "overlay_datapath": datapath.value,
         "overlay_nd": nd.value,
         "overlay_keep_foreign": keep_foreign,
@@ -380,6 +391,19 @@ def _control(host: str | None, control: Path | None) -> Path:
         return found[0]
     names = ", ".join(path.stem for path in found) or "none"
     raise Refused(f"which controller? Say --host HOST or --control SOCKET. Running here: {names}")
+
+
+def _listening(
+    listen: str | None, key: Path | None, cert: Path | None, ca: Path | None
+) -> dict[str, Any]:
+    """The framework's options for where to listen, and for TLS."""
+    tls = {"ctl_privkey": key, "ctl_cert": cert, "ca_certs": ca}
+    found: dict[str, Any] = {name: str(file) for name, file in tls.items() if file is not None}
+    if listen is not None:
+        address, port = _address(listen)
+        kind = "ssl" if found else "tcp"
+        found |= {"ofp_listen_host": address, f"ofp_{kind}_listen_port": port}
+    return found
 
 
 def _address(listen: str) -> tuple[str, int]:

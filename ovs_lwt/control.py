@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
 import ovs.daemon
@@ -36,6 +37,11 @@ RELOADS_WITHIN: Final = 180.0
 """... for one that comes when the work is done; the controller itself gives up sooner."""
 
 _CHOOSE: Final = "choose another with --control"
+
+
+def introduction(path: Path) -> str:
+    """Who this agent is, by its control socket, for another one that comes second."""
+    return f"process {os.getpid()} on {gethostname()}, control socket {path}"
 
 
 class Request:

@@ -65,10 +65,18 @@ class Marks(Protocol):
         """Let go; marks stay."""
 
 
+class Closing(Protocol):
+    """What is let go of in the end."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
 class KernelHost:
     """Joins what the overlay says of a host with the devices that are there, and tells of both.
 
     netns: where all of it is: a namespace's name or path, None for our own
+    held: what is closed when it is (the namespace's lock)
     guests: port name -> endpoint; strangers: names of ports that are no endpoint's
     last, refused: how the session last came out
     """
@@ -84,6 +92,7 @@ class KernelHost:
         self.forwarding = forwarding
         self.session = Session()
         self.guests: dict[str, str] = {}
+        self.held: list[Closing] = []
         self.strangers: dict[str, str] = {}
         self.last: Synced[Counts] | None = None
         self.refused: session.KernelRefused | None = None
@@ -359,6 +368,8 @@ class KernelHost:
         self._marks.close()
         self._notices.close()
         self._kernel.close()
+        for held in self.held:
+            held.close()
 
 
 def _strangers(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from oslo_config import cfg as oslo
 
 from ovs_lwt import __version__, appfiles, stopping
-from ovs_lwt.backends.openflow import framework
+from ovs_lwt.backends.openflow import framework, listening
 from ovs_lwt.backends.openflow.framework import Framework
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 
@@ -65,6 +66,7 @@ def launch(
     if fw.green:
         # Sockets now, for what the imports take; threads once it is known whether they may be.
         fw.hub.patch(thread=False)
+    _raise_file_limit()
     with stopping.on_signal() as stop, contextlib.ExitStack() as starting:
         starting.enter_context(stopping.no_hangups())
         conf = _configure(fw, words, overrides)
@@ -72,6 +74,12 @@ def launch(
             starting.close()
             stop.wait()
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Take as many files as are allowed: a shell's usual 1,024 are few for a server."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _framework_named(words: Sequence[str]) -> str | None:
@@ -192,7 +200,9 @@ def _load(fw: Framework, manager: Any, names: Sequence[str]) -> None:
             raise Refused(
                 f"{name} defines no app for {fw.name}: a subclass of {fw.App.__name__} is wanted"
             )
-    if f"{fw.package}.{_OFP_HANDLER}" in manager.applications_cls:
+    if listening.guarded():
+        listening.open_asked(fw.CONF)
+    elif f"{fw.package}.{_OFP_HANDLER}" in manager.applications_cls:
         _check_listen_address(fw.CONF)
 
 

@@ -55,7 +55,3 @@ class Offer:
     def withdrawn(self) -> None:
         """It is gone."""
         self.stands, self.ending, self.ends = False, False, None
-
-    def again(self, now: float) -> None:
-        """It could not be withdrawn: try again after another grace."""
-        self.ends = now + GRACE

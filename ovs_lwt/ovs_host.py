@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, session
+from ovs_lwt.backends.openflow.claimants import ANSWERS, ANSWERS_BUSY, Claimants
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
 from ovs_lwt.backends.outcome import Repairs, Synced
-from ovs_lwt.findings import Finding
+from ovs_lwt.findings import Finding, fail
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.offer import Offer
@@ -27,6 +28,8 @@ from ovs_lwt.vswitch.watched import WatchedSwitch
 
 _PACKET_IN = 10  # ofp_type
 _CHUNK = 1 << 19  # bytes handed to a connection at a time
+_CALLS_WITHIN = 3.0  # seconds in which a switch calls that has been told where
+_WAITING = (State.READING, State.LOADING, State.COMMITTING)
 
 
 class OvsHost:
@@ -42,7 +45,7 @@ class OvsHost:
         self.name = name
         self.switch = switch
         self.session = Session(keep_foreign=options.keep_foreign)
-        self.connection: Connection | None = None
+        self._claimants = Claimants()
         self.guests: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self.wide_floods: dict[str, int] = {}
@@ -50,8 +53,13 @@ class OvsHost:
         self.refused: session.SwitchRefused | None = None
         self.repairs = Repairs()
         self._options = options
-        self._plan: SwitchPlan | None = None
+        self._planned: SwitchPlan | None = None
+        # Whether its switch has been seen, and whether the overlay has replicators.
+        self._known = self._replicated = False
         self._offer = Offer()
+        # Until when its switch, once prepared, is expected to call; and whether that is so now.
+        self._awaited, self._awaiting = float("-inf"), False
+        self._now = 0.0
         self._view: View | None = None
         self.strangers: dict[str, str] = {}
         self._found: tuple[LocalPort, ...] = ()
@@ -60,31 +68,65 @@ class OvsHost:
 
     # Its switch in OVSDB
 
+    def check(self, topology: Topology) -> None:
+        """Raise Refused if something is known to be in the way of what the overlay needs."""
+        self.switch.check(self._plan(topology))
+
     def prepare(self, topology: Topology) -> None:
-        """Make the local switch what the overlay needs. Raises Refused."""
+        """Begin to make the local switch what the overlay needs. Raises Refused."""
+        self._learn_offer(topology)
+        self._planned = self._plan(topology)
+        self.switch.prepare(self._planned)
+
+    def _learn_offer(self, topology: Topology) -> None:
+        """Take note of who replicates, and of whether this host is offering to by now."""
+        self._known = self.switch.tunnel_ofport() is not None
+        self._replicated = topology.vteps.replicated
+        self._offer.learn(
+            replicated=self._replicated, found=self.switch.request_ofport() is not None
+        )
+
+    def _plan(self, topology: Topology) -> SwitchPlan:
+        """All but the controller's target, which whoever keeps the switch finds out."""
         index = topology.vtep_index(self.name)
         if topology.vteps.external[index]:
             raise Refused(f"{self.name} is external, says the overlay: somebody else runs it")
-        offering = self.switch.request_ofport() is not None
-        self._offer.learn(replicated=topology.vteps.replicated, found=offering)
         requests = topology.underlay.replication_udp_port if self._offer.stands else None
-        self._plan = SwitchPlan(
+        return SwitchPlan(
             local_vtep=topology.vteps.address(index),
             udp_port=topology.underlay.udp_port,
             datapath_id=int(topology.vteps.datapath_id[index]),
-            controller=self._options.controller,
             table_names=pipeline().tables,
             bridge=self._options.bridge,
             datapath_type=self._options.datapath_type,
+            agent=self._options.agent,
             replication_udp_port=requests,
+            # One that is there may be in its grace: nothing is known of the switch yet.
+            keep_requests=not self._known,
         )
-        self.switch.prepare(self._plan)
+
+    @property
+    def preparing(self) -> bool:
+        """Whether nobody knows yet how the last `prepare` comes out."""
+        return self.switch.preparing
+
+    @property
+    def trouble(self) -> str | None:
+        """Why its switch is not what the overlay needs; None if it is."""
+        return self.switch.trouble
 
     def poll(self) -> bool:
         """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
         for mended in self._marks.run():
             self._voice.say(logging.WARNING, mended)
-        return self.switch.run()
+        if not self.preparing:
+            self._voice.trouble(self.trouble)
+        news = self.switch.run()
+        if news and not self._known and self.switch.tunnel_ofport() is not None:
+            self._known = True
+            found = self.switch.request_ofport() is not None
+            self._offer.learn(replicated=self._replicated, found=found)
+        return news
 
     def close(self) -> None:
         """Close the connection with OVSDB. Flows and marks stay."""
@@ -152,63 +194,105 @@ class OvsHost:
 
     # Its OpenFlow connection
 
-    def connect(self, connection: Connection, now: float) -> None:
-        """Its switch has connected."""
-        switch = f"switch {connection.datapath_id:016x}"
-        self._voice.say(logging.INFO, f"{switch} has connected")
-        self.connection = connection
-        self.session.connected(now)
+    @property
+    def connection(self) -> Connection | None:
+        """The connection with its switch; None while it is away."""
+        return self._claimants.current
 
-    def disconnect(self, connection: Connection) -> None:
-        """A connection is gone: ours, another host's, or one that ours has replaced since."""
+    def connect(self, connection: Connection, now: float) -> None:
+        """Its switch has connected, or somebody who says so."""
+        switch = f"switch {connection.datapath_id:016x} ({connection.about})"
+        self._now = now
+        self._claimants.opened(connection, now)
+        if connection is self.connection:
+            self._voice.say(logging.INFO, f"{switch} has connected")
+            self.session.connected(now)
+        else:
+            again = "has connected once more: the connection that answers is spoken with"
+            self._voice.say(logging.WARNING, f"{switch} {again}")
+
+    def disconnect(self, connection: Connection, now: float) -> None:
+        """A connection is gone: ours, another host's, or one in reserve."""
         rawstats.expect(connection, frozenset())
-        if connection is not self.connection:
+        before = self.connection
+        self._claimants.closed(connection)
+        if connection is not before:
             return
         self._voice.say(logging.INFO, "the switch has hung up")
-        self.connection = None
         self.session.disconnected()
+        if self.connection is not None:
+            self._speak_with(self.connection, now)
 
-    def receive(self, message: bytes, now: float) -> None:
-        """A message from its switch."""
+    def _speak_with(self, connection: Connection, now: float) -> None:
+        self._voice.say(
+            logging.WARNING, f"speaks with its switch as {connection.about} from now on"
+        )
+        self.session.connected(now)
+
+    def receive(self, connection: Connection, message: bytes, now: float) -> None:
+        """A message from its switch; one in reserve has nothing to say but that it is there."""
+        self._claimants.heard(connection, now)
+        if connection is not self.connection:
+            return
         if message[1] != _PACKET_IN:
             self.session.receive(message, now)
-        elif self.session.installed is not None:
+        elif self.session.installed is not None and connection.ready:
             reply = neighbours.answer(self.session.installed, message, 0)
             if reply is not None:
                 self.session.outbox.append(reply)
 
     def tick(self, now: float) -> None:
-        """Let the session do what is due; end the offer to replicate, once its grace is over."""
+        """Let the session do what is due; speak with another connection if this one is silent."""
+        self._now = now
         self.session.tick(now)
-        if self._plan is None or not self._offer.over(now):
+        if self.preparing:
+            self._awaited = now + _CALLS_WITHIN
+        self._awaiting = now < self._awaited
+        self._end_offer(now)
+        if not self._claimants.contested:
             return
-        try:
-            # The flows follow the port.
-            self._plan = replace(self._plan, replication_udp_port=None)
-            self.switch.prepare(self._plan, wait=False)
-        except Refused as refused:
-            self._voice.say(logging.WARNING, f"still offers to replicate: {refused}")
-            self._offer.again(now)
-        else:
-            self._voice.say(logging.INFO, "offers to replicate no longer")
-            self._offer.withdrawn()
+        waits = self.session.state in _WAITING
+        if waits and self.silent(now) > ANSWERS:
+            self._claimants.doubt(now)
+        before = self.connection
+        if self._claimants.tick(now, ANSWERS_BUSY if waits else ANSWERS):
+            assert before is not None, "somebody was silent"
+            assert self.connection is not None, "somebody answers"
+            rawstats.expect(before, frozenset())
+            self.session.disconnected()
+            self._speak_with(self.connection, now)
+        if self._claimants.kept:
+            self._claimants.kept = False
+            self._voice.say(logging.WARNING, "its switch answers: the other connection has to wait")
+
+    def _end_offer(self, now: float) -> None:
+        """End the offer to replicate, once its grace is over. The flows follow the port."""
+        if self._planned is None or not self._offer.over(now):
+            return
+        self._planned = replace(self._planned, replication_udp_port=None, keep_requests=False)
+        self.switch.prepare(self._planned)
+        self._voice.say(logging.INFO, "offers to replicate no longer")
+        self._offer.withdrawn()
 
     def flush(self) -> bool:
         """Send what the session wants sent, and tell what it has to tell; make the next piece of a
-        large load ready, and say whether there is one.
+        large load ready, and say whether there is one. While the switch does not read, there is
+        none.
         """
         if self.connection is not None:
             self._send(self.connection)
         while self.session.events:
             self._tell(self.session.events.pop(0))
-        return self.session.produce()
+        if self.connection is not None and not self.connection.ready:
+            return False
+        return self.session.produce(self._now)
 
     def _send(self, connection: Connection) -> None:
         pending = self.session
-        if pending.close:
-            connection.close()
-            pending.close = False
         rawstats.expect(connection, pending.listing_xids)
+        if pending.close:
+            pending.close = False
+            connection.close()
         while pending.outbox:
             data = memoryview(pending.outbox.pop(0))
             for start in range(0, len(data), _CHUNK):
@@ -262,7 +346,24 @@ class OvsHost:
     @property
     def busy(self) -> bool:
         """Whether its switch is about to agree, or to refuse."""
-        return self.session.state in (State.READING, State.LOADING, State.COMMITTING)
+        state = self.session.state
+        return self.preparing or state in _WAITING or (state is State.OFFLINE and self._awaiting)
+
+    def missing(self) -> str | None:
+        """Why its switch does not hold what the overlay says yet; None if it does."""
+        if self.trouble is not None:
+            return self.trouble
+        match self.session.state:
+            case State.IN_SYNC | State.REFUSED:
+                return None
+            case State.OFFLINE:
+                return "offline: its switch has it once it is back"
+            case state:
+                return f"{state}: its switch does not answer"
+
+    def silent(self, now: float) -> float:
+        """Seconds without a sign of progress from its switch."""
+        return now - self.session.heard
 
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""
@@ -272,7 +373,7 @@ class OvsHost:
 
     def findings(self) -> Sequence[Finding]:
         """What it has found wrong itself."""
-        return ()
+        return () if self.trouble is None else (fail("switch", self.trouble, ""),)
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
         """Log what a check has found, as far as it is news."""

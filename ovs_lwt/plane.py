@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, runtime_checkable
@@ -19,17 +19,21 @@ STATE: Final = Path("/var/lib/ovs-lwt")
 class Options:
     """What the user chose.
 
-    bridge, controller (the OVSDB target that the switches get; None leaves theirs alone),
-    datapath_type, neighbour_discovery, keep_foreign: of plane ovs; state: a folder, of plane bridge
+    bridge, target, datapath_type, neighbour_discovery, keep_foreign: of plane ovs; state: a folder,
+    of plane bridge
+    target: says the OVSDB target that a host's switch gets, by the host's name and its OVSDB; it
+    may raise Refused; no target leaves the switch's own alone
+    agent: who this is, for another agent that comes second
     """
 
     bridge: str
-    controller: str | None
+    target: Callable[[str, str], str | None] | None = None
     datapath_type: Literal["auto", "system", "netdev"] = "auto"
     neighbour_discovery: Literal["auto", "flow", "app"] = "auto"
     keep_foreign: bool = False
     watch: bool = False
     state: Path = STATE
+    agent: str = ""
 
 
 class Plane(Protocol):
@@ -102,12 +106,23 @@ class Plane(Protocol):
 
 
 class Connection(Protocol):
-    """A switch's OpenFlow connection, as the framework gives it."""
+    """A switch's OpenFlow connection. Nothing of it waits for the other side."""
 
     datapath_id: int
 
+    @property
+    def about(self) -> str:
+        """Who is behind it, in words."""
+
+    def may_be(self, host: str) -> bool:
+        """Whether whoever is behind it is believed to be this host's switch."""
+
     def send(self, data: bytes | memoryview) -> None:
-        """Queue bytes; waits while the queue is full."""
+        """Queue bytes."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether much may be queued. If not, the agent hears of it when there is room again."""
 
     def close(self) -> None:
         """Hang up."""
@@ -115,21 +130,40 @@ class Connection(Protocol):
 
 @runtime_checkable
 class Switched(Plane, Protocol):
-    """A host whose plane is a switch that calls us: plane ovs.
+    """A host whose plane is a switch that calls us: plane ovs. `prepare` only begins there.
 
     connection: None while it is away
     """
 
-    connection: Connection | None
+    @property
+    def connection(self) -> Connection | None:
+        """Its switch's; None while it is away."""
+
+    def check(self, topology: Topology) -> None:
+        """Raise Refused if something is known to be in the way of what `prepare` would begin."""
+
+    @property
+    def preparing(self) -> bool:
+        """Whether nobody knows yet how the last `prepare` comes out."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why its switch is not what the overlay needs; None if it is."""
+
+    def missing(self) -> str | None:
+        """Why its switch does not hold what the overlay says yet; None if it does."""
+
+    def silent(self, now: float) -> float:
+        """Seconds without a sign of progress from its switch."""
 
     def connect(self, connection: Connection, now: float) -> None:
-        """Its switch has connected."""
+        """Its switch has connected, or somebody who says so."""
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: Connection, now: float) -> None:
         """A connection is gone; it may be that of another host, or one replaced since."""
 
     def follow(self, topology: Topology) -> None:
         """For this host `topology` is what it last looked at: compare with it from now on."""
 
-    def receive(self, message: bytes, now: float) -> None:
-        """A message from its switch."""
+    def receive(self, connection: Connection, message: bytes, now: float) -> None:
+        """A message by this connection."""

@@ -5,9 +5,12 @@ A plane is imported where it is chosen: one that is not needs none of its librar
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ovs_lwt.control import FOLDER
 from ovs_lwt.model import Plane as PlaneName
+from ovs_lwt.netlock import NamespaceLock
 from ovs_lwt.plane import Options, Plane
 from ovs_lwt.vswitch import DEFAULT_OVSDB
 
@@ -22,12 +25,23 @@ def host_on(plane: PlaneName, name: str, where: str, options: Options) -> Plane:
     """
     if plane == "ovs":
         from ovs_lwt.ovs_host import OvsHost
-        from ovs_lwt.vswitch.switch import LocalSwitch
+        from ovs_lwt.vswitch.held import HeldSwitch
+        from ovs_lwt.vswitch.keeper import SwitchKeeper
 
-        return OvsHost(name, LocalSwitch(where or DEFAULT_OVSDB, options.bridge), options)
+        ovsdb = where or DEFAULT_OVSDB
+        target = partial(options.target, name, ovsdb) if options.target else lambda: None
+        switch = SwitchKeeper(ovsdb, lambda: HeldSwitch(ovsdb, options.bridge), target)
+        return OvsHost(name, switch, options)
     from ovs_lwt.kernel_host import KernelHost
 
-    return KernelHost(name, where or None, forwarding(plane, name, options, where))
+    lock = NamespaceLock(FOLDER, where or None, options.agent)
+    try:
+        host = KernelHost(name, where or None, forwarding(plane, name, options, where))
+    except BaseException:
+        lock.close()
+        raise
+    host.held.append(lock)
+    return host
 
 
 def forwarding(

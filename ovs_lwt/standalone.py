@@ -7,12 +7,13 @@ import signal
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ovs_lwt import stopping
 from ovs_lwt.agent import Agent, Item, Reload
 from ovs_lwt.checker import Checker
-from ovs_lwt.control import ControlSocket
+from ovs_lwt.control import ControlSocket, introduction
 from ovs_lwt.plane import Options
 from ovs_lwt.sources import Source
 
@@ -49,7 +50,8 @@ def serve(
             # First of all: where another agent runs, it shall not lose its devices.
             listening = ControlSocket(control)
             starting.callback(listening.close)
-            agent = Agent(source, hosts, options, receive, checker=Checker())
+            named = replace(options, agent=introduction(control))
+            agent = Agent(source, hosts, named, receive, checker=Checker())
             agent.listen(listening)
             starting.pop_all()
         before = signal.signal(signal.SIGHUP, lambda *_: hangups.append(Reload()))

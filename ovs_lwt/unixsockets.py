@@ -10,6 +10,8 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,14 +64,30 @@ def listener(path: Path) -> Process | None:
         # A full queue (a listener that is stuck) then is an error, not an endless wait.
         probe.settimeout(_CONNECT_SECONDS)
         try:
-            probe.connect(os.fspath(path))
+            with address(path) as short:
+                probe.connect(short)
         except PermissionError:
             raise
-        except (BlockingIOError, TimeoutError):
-            return Process(0, 0)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
+        except OSError:
+            return Process(0, 0)
         return process_behind(probe)
+
+
+@contextmanager
+def address(path: Path) -> Iterator[str]:
+    """Give what to bind or connect to for a path of any length: where it is too long for a socket,
+    by its folder's number. Raises OSError if there is no such folder.
+    """
+    if len(os.fsencode(path)) <= LONGEST:
+        yield os.fspath(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def make_room(path: Path, what: str, mend: str) -> None:

@@ -22,6 +22,7 @@ class Voice:
     _told: dict[str, str] = field(default_factory=dict)
     _wide: dict[str, str] = field(default_factory=dict)
     _found: frozenset[str] = frozenset()
+    _trouble: str | None = None
 
     def say(self, level: int, text: str) -> None:
         """Say one thing."""
@@ -41,6 +42,14 @@ class Voice:
             if self._told.get(name) != error:
                 self.say(logging.WARNING, f"port {name}: {error}")
         self._told = dict(errors)
+
+    def trouble(self, trouble: str | None) -> None:
+        """Say what keeps the switch from being prepared, as far as it is news."""
+        if trouble is not None and trouble != self._trouble:
+            self.say(logging.ERROR, f"is not prepared: {trouble}; tried again by and by")
+        elif trouble is None and self._trouble is not None:
+            self.say(logging.INFO, "is prepared after all")
+        self._trouble = trouble
 
     def floods(self, wide: Mapping[str, str]) -> None:
         """Say whose broadcasts are too wide (tenant -> sentence), as far as it is news."""

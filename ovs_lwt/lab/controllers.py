@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from ovs_lwt.lab.plan import BRIDGE, OPENFLOW_PORT, STATE, HostPlan, LabPlan
+from ovs_lwt.lab.plan import BRIDGE, STATE, HostPlan, LabPlan
 from ovs_lwt.lab.processes import alive, inside, run, tail
 from ovs_lwt.mistakes import Refused, listing
 
@@ -27,18 +27,12 @@ class Interrupted(Exception):
 def arguments(plan: LabPlan, hosts: Sequence[HostPlan]) -> list[str]:
     """Return the command line of the controller that drives `hosts`.
 
-    One host: ``run OVERLAY --host H=WHERE``, listening on the host's own loopback. Several:
-    listening on the underlay, where the switches call it.
+    ``run OVERLAY --host H=WHERE …``: each host's switch calls by a socket in its run directory.
     """
     command = [plan.python, "-m", _PROGRAM, "run", str(plan.overlay)]
     for host in hosts:
         command += ["--host", f"{host.name}={host.where}"]
     command += ["--plane", plan.plane] if plan.plane is not None else []
-    if plan.controller_address is not None:
-        address = plan.controller_address
-        where = f"[{address}]" if address.version == 6 else str(address)
-        command += ["--listen", f"{where}:{OPENFLOW_PORT}"]
-        command += ["--controller", f"tcp:{where}:{OPENFLOW_PORT}"]
     command += ["--bridge", BRIDGE, "--control", str(hosts[0].control)]
     command += ["--state", str(plan.directory / STATE)]
     if plan.framework is not None:
@@ -54,7 +48,7 @@ def pid_file(host: HostPlan) -> Path:
 def start(plan: LabPlan, hosts: Sequence[HostPlan]) -> int:
     """Start the controller of `hosts` and return its process id; its log is the hosts' `log`."""
     first = hosts[0]
-    namespace = plan.underlay if plan.controller_address is not None else first.namespace
+    namespace = plan.underlay if plan.controllers == "one" else first.namespace
     command = inside(namespace, arguments(plan, hosts))
     # A session of its own: a Ctrl-C at the terminal after `up` must not reach it.
     pid = os.posix_spawnp(

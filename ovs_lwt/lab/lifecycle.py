@@ -185,10 +185,6 @@ class _Builder:
         namespaces.create(plan.underlay)
         namespaces.make_underlay(plan.underlay, UNDERLAY_BRIDGE, plan.mtu)
         own = plan.own_hosts
-        if plan.controller_address is not None:
-            namespaces.give_address(
-                plan.underlay, UNDERLAY_BRIDGE, plan.controller_address, own[0].network
-            )
         with ThreadPoolExecutor(min(_WORKERS, len(own))) as pool:
             self._all(pool, self._host)
             if plan.controllers == "one":

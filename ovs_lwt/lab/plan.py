@@ -14,7 +14,6 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
-    ip_address,
     ip_network,
 )
 from pathlib import Path
@@ -38,7 +37,6 @@ BRIDGE = "br-lwt"
 TUNNEL_PORT = "vx-lwt"
 UNDERLAY_BRIDGE = "underlay"
 UPLINK = "u0"
-OPENFLOW_PORT = 6653
 GUEST_INTERFACE = "eth0"
 
 # Locally administered; the low 24 bits count the hosts.
@@ -111,8 +109,7 @@ class LabPlan:
     """Everything a lab will be made of.
 
     `plane` is the one that every host has been put on, None where the overlay says it for each.
-    `python` is the interpreter that runs the controllers (its environment has the `framework`);
-    `controller_address` is the underlay's own address where one controller drives all hosts.
+    `python` is the interpreter that runs the controllers (its environment has the `framework`).
     """
 
     name: str
@@ -122,7 +119,6 @@ class LabPlan:
     controllers: Controllers
     framework: Framework | None
     python: str
-    controller_address: Address | None
     mtu: int
     underlay: str
     hosts: tuple[HostPlan, ...]
@@ -208,9 +204,6 @@ def make_plan(
         controllers=controllers,
         framework=framework,
         python=python,
-        controller_address=_controller_address(addresses, networks, vteps.external)
-        if controllers == "one"
-        else None,
         mtu=topology.underlay.mtu,
         underlay=f"{name}-underlay",
         hosts=tuple(hosts),
@@ -250,25 +243,6 @@ def _vtep_address(topology: Topology, index: int) -> Address:
     if vteps.family[index] == 4:
         return IPv4Address(int(vteps.ipv4[index]))
     return IPv6Address(vteps.ipv6[index].tobytes())
-
-
-def _controller_address(
-    addresses: list[Address], networks: dict[int, Network], external: Iterable[bool]
-) -> Address:
-    own = [a for a, foreign in zip(addresses, external, strict=True) if not foreign]
-    if len({address.version for address in own}) > 1:
-        raise Refused(
-            "one controller for hosts with IPv4 and hosts with IPv6 addresses cannot be reached by"
-            " all of them: use --controllers each"
-        )
-    network = networks[own[0].version]
-    room = 24 if own[0].version == 4 else 64
-    near = ip_network(f"{own[0]}/{max(room, network.prefixlen)}", strict=False)
-    candidate = int(near.broadcast_address) - 1
-    taken = {int(address) for address in addresses if address.version == network.version}
-    while candidate in taken:
-        candidate -= 1
-    return ip_address(candidate) if network.version == 4 else IPv6Address(candidate)
 
 
 def _guests(topology: Topology, lab: str, namespaces: set[str]) -> Iterable[GuestPlan]:

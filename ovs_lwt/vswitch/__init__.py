@@ -13,6 +13,7 @@ from ovs_lwt.vswitch.plan import (
     DEFAULT_TUNNEL_PORT,
     LocalPort,
     SwitchPlan,
+    run_directory,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "DEFAULT_TUNNEL_PORT",
     "LocalPort",
     "SwitchPlan",
+    "run_directory",
 ]

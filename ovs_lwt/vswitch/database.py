@@ -7,6 +7,8 @@ has an end, and what goes wrong is said with the mend. Rows are the library's ow
 from __future__ import annotations
 
 import os
+import ssl
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,6 +39,7 @@ _COLUMNS: Final = {
         "protocols",
         "fail_mode",
         "other_config",
+        "external_ids",
         "flow_tables",
     ],
     "Port": ["name", "interfaces"],
@@ -73,11 +76,13 @@ class Database:
     """A local copy of one Open_vSwitch database.
 
     Connecting raises `Refused` if nothing answers at `remote` within `timeout` seconds. Use one
-    from one thread (or green thread) only.
+    from one thread (or green thread) only; another may look at rows while it holds `guard`, which
+    is never held while anybody waits for the server.
     """
 
     def __init__(self, remote: str, timeout: float) -> None:
         self._remote = remote
+        self.guard = threading.RLock()
         deadline = time.monotonic() + timeout
         schema = _fetch_schema(remote, deadline, timeout)
         helper = ovs.db.idl.SchemaHelper(schema_json=schema)
@@ -109,7 +114,34 @@ class Database:
 
     def run(self) -> None:
         """Take in what the server has sent; reconnect if need be. Never blocks."""
-        self._idl.run()
+        with self.guard:
+            self._idl.run()
+
+    def lock(self, name: str) -> None:
+        """Ask for the server's lock of this name, and write nothing without it from now on.
+
+        It stays ours until the connection ends, and is asked for again after that.
+        """
+        with self.guard:
+            self._idl.set_lock(name)
+
+    @property
+    def locked(self) -> bool | None:
+        """Whether the lock is ours; None while the server has not said."""
+        if self._idl.has_lock:
+            return True
+        return False if self._idl.is_lock_contended else None
+
+    def wait(self, wake: int, seconds: float) -> None:
+        """Wait until the server has sent something, `wake` (a file's number) can be read, or so
+        many seconds have passed.
+        """
+        poller = ovs.poller.Poller()
+        with self.guard:
+            self._idl.wait(poller)
+        poller.fd_wait(wake, ovs.poller.POLLIN)
+        poller.timer_wait(max(1, int(seconds * 1000)))
+        poller.block()
 
     def close(self) -> None:
         """End the connection."""
@@ -134,9 +166,10 @@ class Database:
     def wait_until(self, done: Callable[[], bool], deadline: float) -> bool:
         """Wait until `done()` or until the monotonic clock reads `deadline`; say if it is done."""
         while True:
-            self._idl.run()
-            if done():
-                return True
+            with self.guard:
+                self._idl.run()
+                if done():
+                    return True
             if not self._block(deadline):
                 return False
 
@@ -152,24 +185,27 @@ class Database:
         """
         deadline = time.monotonic() + timeout
         while True:
-            transaction = ovs.db.idl.Transaction(self._idl)
-            transaction.add_comment(f"ovs-lwt: {what}")
             seqno = self.seqno
-            try:
-                compose(transaction)
-                root = self.root()
-                if root is not None:
-                    # ovs-vswitchd copies next_cfg to cur_cfg when it has applied the change.
-                    root.increment("next_cfg")
-            except BaseException:
-                transaction.abort()
-                raise
+            with self.guard:
+                transaction = ovs.db.idl.Transaction(self._idl)
+                transaction.add_comment(f"ovs-lwt: {what}")
+                try:
+                    compose(transaction)
+                    root = self.root()
+                    if root is not None:
+                        # ovs-vswitchd copies next_cfg to cur_cfg when it has applied the change.
+                        root.increment("next_cfg")
+                except BaseException:
+                    transaction.abort()
+                    raise
             status = self._commit(transaction, deadline)
             if status == transaction.SUCCESS:
                 return True, int(transaction.get_increment_new_value())
             if status == transaction.UNCHANGED:
                 return False, None
-            if status != transaction.TRY_AGAIN:
+            if status == transaction.NOT_LOCKED and self.locked is False:
+                raise Refused(f"the database at {self._remote} is in another agent's hands")
+            if status not in (transaction.TRY_AGAIN, transaction.NOT_LOCKED):
                 raise Refused(
                     f"the database at {self._remote} rejected the change: {transaction.get_error()}"
                 )
@@ -180,12 +216,15 @@ class Database:
         return self.connected and self.seqno != seqno
 
     def _commit(self, transaction: Transaction, deadline: float) -> str:
-        status: str = transaction.commit()
+        with self.guard:
+            status: str = transaction.commit()
         while status == transaction.INCOMPLETE:
-            self._idl.run()
-            status = transaction.commit()
+            with self.guard:
+                self._idl.run()
+                status = transaction.commit()
             if status == transaction.INCOMPLETE and not self._block(deadline, transaction):
-                transaction.abort()
+                with self.guard:
+                    transaction.abort()
                 return str(transaction.TRY_AGAIN)
         return status
 
@@ -194,12 +233,29 @@ class Database:
         if left <= 0:
             return False
         poller = ovs.poller.Poller()
-        self._idl.wait(poller)
-        if transaction is not None:
-            transaction.wait(poller)
+        with self.guard:
+            self._idl.wait(poller)
+            if transaction is not None:
+                transaction.wait(poller)
         poller.timer_wait(max(1, int(left * 1000)))
         poller.block()
         return True
+
+
+def use_tls(key: str | None, cert: str | None, ca: str | None) -> None:
+    """Reach servers at ``ssl:`` with these files (PEM), from now on. Raises Refused."""
+    files = {"--tls-key": key, "--tls-cert": cert, "--tls-ca": ca}
+    if missing := [name for name, file in files.items() if not file]:
+        raise Refused(f"TLS lacks {' and '.join(missing)}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(str(cert), str(key))
+        context.load_verify_locations(ca)
+    except (OSError, ValueError) as error:
+        raise Refused(f"TLS cannot be set up from {key}, {cert} and {ca}: {error}") from error
+    ovs.stream.Stream.ssl_set_private_key_file(key)
+    ovs.stream.Stream.ssl_set_certificate_file(cert)
+    ovs.stream.Stream.ssl_set_ca_cert_file(ca)
 
 
 def _silent(remote: str, timeout: float) -> str:
@@ -210,7 +266,12 @@ def _silent(remote: str, timeout: float) -> str:
 
 
 def _unreachable(remote: str, error: int) -> str:
-    if error in (EACCES, EPERM):
+    if remote.startswith("ssl:"):
+        mend = (
+            "see that it listens there (ovs-vsctl set-manager pssl:6640), that its certificate is"
+            " signed by --tls-ca, and ours (--tls-cert) by the CA that it was given (set-ssl)"
+        )
+    elif error in (EACCES, EPERM):
         mend = "run this as root (sudo)"
     elif error == EAFNOSUPPORT:
         mend = "write it like unix:/var/run/openvswitch/db.sock or tcp:127.0.0.1:6640"
@@ -225,9 +286,14 @@ def _unreachable(remote: str, error: int) -> str:
 def _fetch_schema(remote: str, deadline: float, timeout: float) -> Any:
     """Ask the server for its own schema: another version's would name other columns."""
     left = max(1, int((deadline - time.monotonic()) * 1000))
+    if remote.startswith("ssl:") and ovs.stream.Stream._SSL_certificate_file is None:
+        raise Refused(
+            f"{remote} takes TLS with a certificate of ours: give `ovs-lwt run` --tls-key,"
+            " --tls-cert and --tls-ca; on the switch's own machine say unix:, which takes none"
+        )
     try:
         error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(remote), left)
-    except (ValueError, OSError) as mistake:
+    except (ValueError, TypeError, OSError) as mistake:
         raise Refused(f"'{remote}' cannot be opened as an OVSDB address: {mistake}") from mistake
     if error:
         raise Refused(_unreachable(remote, error))

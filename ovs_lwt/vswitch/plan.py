@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final, Literal
 
 from ovs_lwt.claims import KERNEL_MARKINGS
 from ovs_lwt.mistakes import Refused
 
-DEFAULT_OVSDB: Final = "unix:/var/run/openvswitch/db.sock"
+RUN_DIRECTORY: Final = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
+DEFAULT_OVSDB: Final = f"unix:{RUN_DIRECTORY}/db.sock"
+"""Where OVS's own tools look, too: ovs-vsctl(8), OVS_RUNDIR."""
+
 DEFAULT_BRIDGE: Final = "br-lwt"
 DEFAULT_TUNNEL_PORT: Final = "vx-lwt"
 DEFAULT_REQUEST_PORT: Final = "vx-lwt-ar"
@@ -38,11 +43,14 @@ class SwitchPlan:
     """The local switch as it should be.
 
     `local_vtep` is this host's VTEP address (IPv4 or IPv6), `udp_port` the VXLAN port,
-    `replication_udp_port` that of the request port; None means that there is no such port.
+    `replication_udp_port` that of the request port; None means that there is no such port, unless
+    `keep_requests` says that one which is there stays.
     `datapath_id` a number of 64 bits, not 0. `controller` is an OVSDB target such as
-    ``tcp:127.0.0.1:6653``; None means that the bridge has no controller of ours. `table_names`
-    are (OpenFlow table number, name). `datapath_type` "auto" takes the kernel's datapath where
-    the openvswitch module is there, else the userspace one; a bridge that exists keeps its own.
+    ``unix:ovs-lwt.br-lwt.01234567``, a socket in the switch's own run directory; None means that
+    the bridge has no controller of ours, and "" that it keeps what it has. `agent` says in words
+    whose the bridge is. `table_names` are (OpenFlow table number, name). `datapath_type` "auto"
+    takes the kernel's datapath where the openvswitch module is there, else the userspace one; a
+    bridge that exists keeps its own.
 
     Raises `Refused` for names, addresses and numbers that no switch could have.
     """
@@ -57,6 +65,8 @@ class SwitchPlan:
     datapath_type: Literal["auto", "system", "netdev"] = "auto"
     replication_udp_port: int | None = None
     request_port: str = DEFAULT_REQUEST_PORT
+    keep_requests: bool = False
+    agent: str = ""
 
     def __post_init__(self) -> None:
         named = {"bridge": self.bridge, "tunnel port": self.tunnel_port}
@@ -99,7 +109,8 @@ class SwitchPlan:
     @property
     def absent(self) -> tuple[str, ...]:
         """The names of VXLAN ports that it does not have."""
-        return () if self.replication_udp_port is not None else (self.request_port,)
+        kept = self.keep_requests or self.replication_udp_port is not None
+        return () if kept else (self.request_port,)
 
     def _tunnel(self, name: str, udp_port: int, overlay_key: str) -> TunnelPlan:
         return TunnelPlan(name, udp_port, self._options(udp_port), overlay_key)
@@ -142,6 +153,15 @@ class LocalPort:
     def marked(self) -> bool:
         """Whether the kernel marks what the guest sends."""
         return self.marking in KERNEL_MARKINGS
+
+
+def run_directory(remote: str) -> Path | None:
+    """Return the run directory of the switch whose OVSDB is at `remote`: where its socket lies.
+
+    None if it is not on this machine, or not known (``tcp:``, ``ssl:``).
+    """
+    kind, _, path = remote.partition(":")
+    return (RUN_DIRECTORY / path).parent if kind == "unix" else None
 
 
 def check_port_name(what: str, name: str) -> None:

@@ -14,6 +14,8 @@ from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan, Tunne
 _OWNER_KEY: Final = "ovs-lwt"
 _CONTROLLER_ROW: Final = "controller"
 _TABLE_ROW: Final = "table"
+# On the bridge: which agent drives it, for one that comes second.
+AGENT_KEY: Final = "ovs-lwt-agent"
 
 _VXLAN_UDP_PORT: Final = "4789"  # what OVS takes where dst_port is not set
 _MODULE: Final = "openvswitch"
@@ -130,6 +132,8 @@ def write_plan(
         add_port_rows(database, transaction, bridge, plan.bridge, "internal")
     assign(bridge, "fail_mode", ["secure"])
     assign_key(bridge, "other_config", "datapath-id", plan.datapath_id_text)
+    if plan.agent:
+        assign_key(bridge, "external_ids", AGENT_KEY, plan.agent)
     spoken = set(getattr(bridge, "protocols", None) or ())
     if spoken and not spoken >= _PROTOCOLS:
         # No protocols at all means all of them.
@@ -165,6 +169,8 @@ def _remove_tunnel(bridge: Row, name: str) -> None:
 def _write_controller(
     database: Database, transaction: Transaction, bridge: Row, target: str | None
 ) -> None:
+    if target == "":
+        return
     rows = list(getattr(bridge, "controller", None) or ())
     ours = [row for row in rows if is_ours(row)]
     keep = next((row for row in rows if row.target == target), None) or next(iter(ours), None)

@@ -9,18 +9,28 @@ from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
 
 
 class WatchedSwitch(Protocol):
-    """A switch that is prepared and then watched; `ovs_lwt.vswitch.switch.LocalSwitch` is one.
+    """A switch that is prepared and then watched; nothing of it waits.
+    `ovs_lwt.vswitch.keeper.SwitchKeeper` is one.
 
-    remote: where its OVSDB listens
+    remote: where its OVSDB listens; trouble: why the switch is not what the last plan says; None if
+    it is, or while `preparing`
     """
 
     remote: str
+    trouble: str | None
 
-    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
-        """Make the switch what the plan says, and wait until it is so. Raises Refused."""
+    def check(self, plan: SwitchPlan) -> None:
+        """Raise Refused if something is known to be in the way of the plan."""
+
+    def prepare(self, plan: SwitchPlan) -> None:
+        """Begin to make the switch what the plan says, and try until it is."""
+
+    @property
+    def preparing(self) -> bool:
+        """Whether nobody knows yet how the last `prepare` comes out."""
 
     def run(self) -> bool:
-        """Take in what changed; return True if anything that can be asked for did."""
+        """Say whether anything that can be asked for has changed."""
 
     def ports(self) -> tuple[LocalPort, ...]:
         """Return the bridge's ports, without its VXLAN ports."""

@@ -33,6 +33,8 @@ OF14 = ("-O", "OpenFlow14")
 
 _STATS = re.compile(r"duration=(?P<duration>[\d.]+)s, (?P<table>.*?)n_packets=(?P<packets>\d+), "
                     r"n_bytes=\d+, ")  # fmt: skip
+# By its controller, that is: ovs-ofctl calls the switch ("unix#12").
+_TOLD = re.compile(r"\|(?:tcp|ssl|unix):\S+ received: ")
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\dT", re.MULTILINE)
 _CHANGE = re.compile(r"OFPT_(?:FLOW|GROUP)_MOD \(OF1\.\d\) \(xid=\w+\):\s+(?P<what>.*)")
 
@@ -198,13 +200,19 @@ class Ear:
         self._host.appctl("vlog/disable-rate-limit", "vconn")
         self._from = len(self._host.log())
 
+    def heard(self, what: str) -> bool:
+        """Whether it was told something, in its own words, since `listen`."""
+        return any(what in entry for entry in self._told())
+
     def changes(self) -> list[str]:
         """Every flow mod and group mod heard since `listen`, in order: `ADD table:6 …`."""
+        return [change["what"] for entry in self._told() for change in _CHANGE.finditer(entry)]
+
+    def _told(self) -> list[str]:
         # The switch writes its log by and by; what it closes it has written.
         self._host.appctl("vlog/reopen")
         entries = _ENTRY.split(self._host.log()[self._from :])
-        heard = (entry for entry in entries if "|tcp:" in entry and " received: " in entry)
-        return [change["what"] for entry in heard for change in _CHANGE.finditer(entry)]
+        return [entry for entry in entries if _TOLD.search(entry)]
 
 
 # The round trip

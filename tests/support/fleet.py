@@ -23,7 +23,7 @@ from tests.support.world import FakeConnection, FakeOvsdb, Switch
 
 Story = Iterator[None]
 
-OPTIONS = Options(bridge="br-lwt", controller=None)
+OPTIONS = Options(bridge="br-lwt")
 
 
 @dataclass(slots=True)
@@ -102,10 +102,11 @@ class Fleet(Generic[S]):
         switch, inbox = self._new(), deque[Item]()
         host: Switched = self._make("ovs", name, "", OPTIONS)
         host.look(self.source.topology, 0.0)
-        host.connect(FakeConnection(0, switch, inbox), 0.0)
+        line = FakeConnection(0, switch, inbox)
+        host.connect(line, 0.0)
         while host.flush() or inbox:
             if inbox and isinstance(item := inbox.popleft(), Received):
-                host.receive(item.message, 0.0)
+                host.receive(line, item.message, 0.0)
         return switch
 
     def _make(self, _plane: Plane, name: str, _where: str, options: Options) -> OvsHost:

@@ -38,7 +38,7 @@ class Line:
 
     def settle(self) -> None:
         """Carry bytes to and fro until both are quiet."""
-        while self.session.outbox or self.session.produce():
+        while self.session.outbox or self.session.produce(self.now):
             self.turn()
         self._hear()
 

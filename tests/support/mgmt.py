@@ -45,7 +45,7 @@ class SwitchSocket:
                 self._socket.sendall(data)
                 self.sent += len(data)
             session.outbox.clear()
-            if session.produce():
+            if session.produce(0.0):
                 continue
             if session.state in (State.IN_SYNC, State.REFUSED):
                 return

@@ -70,10 +70,14 @@ class FakeOvsdb:
     plans: list[SwitchPlan] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
+    trouble: str | None = None
+    preparing: bool = False
 
-    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
+    def check(self, plan: SwitchPlan) -> None:
         if self.refusal:
             raise Refused(self.refusal)
+
+    def prepare(self, plan: SwitchPlan) -> None:
         self.plans.append(plan)
         before, self.requests = self.requests, REQUESTS if plan.replication_udp_port else None
         self.changed |= before != self.requests
@@ -126,6 +130,12 @@ class FakeConnection:
     inbox: deque[Item]
     others: list[bytes] = field(default_factory=list)
     closed: bool = False
+    ready: bool = True
+    about: str = "somebody"
+    hosts: frozenset[str] | None = None
+
+    def may_be(self, host: str) -> bool:
+        return self.hosts is None or host in self.hosts
 
     def send(self, data: bytes | memoryview) -> None:
         if bytes(data)[1:2] == b"\x0d":  # packet-out
@@ -174,7 +184,7 @@ class World:
         self.inbox: deque[Item] = deque()
         self.now = 1000.0
         self._story: Story = iter(())
-        self._options = Options(bridge="br-lwt", controller="tcp:127.0.0.1:6653", **options)
+        self._options = Options(bridge="br-lwt", **options)
         for name in self.ovsdb:
             self.plug(name)
 

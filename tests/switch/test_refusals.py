@@ -7,7 +7,9 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -23,11 +25,37 @@ RUNS = {
     "unknown host": (["--host", "host9"], "no host 'host9' (did you mean 'host3'?); it has:"),
     "external host": (["--host", "host3"], "host3 is external, says the overlay: somebody else"),
     "no database": (["--host", "host1=unix:/none/db.sock"], "no ovsdb-server at unix:/none/db.s"),
-    "other datapath": (["--host", "host1", "--datapath", "system"], "exists with datapath_type=ne"),
+    "driven already": (
+        ["--host", "host1"],
+        "br-lwt' at unix:{db} is driven by another agent ({it})",
+    ),
     "bridge is a port": (["--host", "host1", "--bridge", "p1"], "'p1' is a port of bridge 'br-l"),
     "another bridge": (["--host", "host1", "--bridge", "br-2"], "belongs to another of bridge"),
-    "second controller": (["--host", "host1"], "another controller (process "),
-    "port taken": (["--host", "host1"], "cannot listen on 127.0.0.1:6653: Address already in use"),
+    "second controller": (["--host", "host1"], "another controller (process {pid} ('python"),
+    "port taken": (
+        ["--host", "host1", "--listen", "127.0.0.1:6653"],
+        "cannot listen on 127.0.0.1:6653: Address already in use",
+    ),
+    "plain, off loopback": (
+        ["--host", "host1", "--listen", "0.0.0.0:6654"],
+        "whoever reaches 0.0.0.0:6654 could pretend to be a host's switch: listen on 127.0.0.1, or",
+    ),
+    "TLS, half": (
+        ["--host", "host1", "--listen", "127.0.0.1:6654", "--tls-key", "/none/key.pem"],
+        "TLS lacks --tls-cert and --tls-ca",
+    ),
+    "TLS, no files": (
+        [
+            *("--host", "host1", "--listen", "127.0.0.1:6654", "--tls-key", "/none/key.pem"),
+            *("--tls-cert", "/none/cert.pem", "--tls-ca", "/none/ca.pem"),
+        ],
+        "TLS cannot be set up from /none/key.pem, /none/cert.pem, /none/ca.pem: [Errno 2] No such",
+    ),
+    "OVSDB by TLS": (
+        ["--host", "host1=ssl:127.0.0.1:6640"],
+        "takes TLS with a certificate of ours",
+    ),
+    "OVSDB elsewhere": (["--host", "host1=tcp:127.0.0.1:6640"], "no ovsdb-server at tcp:127.0.0.1"),
 }
 ATTACHMENTS = {
     "no namespace": (["attach", "blue/web1", "--netns", "nowhere"], "ip netns add nowhere"),
@@ -56,6 +84,16 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Outcomes = Mapping[str, subprocess.CompletedProcess[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of them; and of the controller that ran meanwhile, whom they are told of."""
+
+    done: Outcomes
+    database: Path
+    pid: int
+    control: Path
+
+
 def all_at_once(commands: Mapping[str, list[str]], netns: str | None) -> Outcomes:
     """Run these commands; most of their time is spent starting Python."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -78,34 +116,39 @@ def state(host: OvsHost) -> tuple[object, ...]:
 
 
 @pytest.fixture(scope="module")
-def runs(overlay: Path) -> Iterator[Outcomes]:
-    with OvsHost(f"refusals-{os.getpid()}") as host, controller(host, overlay) as running:
+def runs(overlay: Path) -> Iterator[Ran]:
+    listen = ("--listen", "127.0.0.1:6653")
+    with (
+        OvsHost(f"refusals-{os.getpid()}") as host,
+        controller(host, overlay, *listen) as running,
+    ):
         plug(host, {"p1": "blue/web1"})
         assert running.in_sync("blue/web1"), running.log
         before = state(host)
         commands = {}
         for name, (options, _) in RUNS.items():
-            # Each alone in the way: the port, the control socket, or something else.
-            port = 6653 if name == "port taken" else 6654
             socket = "lwt" if name == "second controller" else name
-            base = ["run", str(overlay), "--ovsdb", host.remote, "--listen", f"127.0.0.1:{port}"]
+            base = ["run", str(overlay), "--ovsdb", host.remote]
             commands[name] = [*base, "--control", str(host.rundir / f"{socket}.ctl"), *options]
         broken = two_tenants()
         broken["tenants"]["blue"]["vni"] = broken["tenants"]["red"]["vni"] = 0
         file = write(overlay.with_name("broken.yaml"), broken)
-        commands["broken"] = ["run", str(file), "--host", "host1", "--listen", "127.0.0.1:6654"]
-        yield all_at_once(commands, host.netns)
+        commands["broken"] = ["run", str(file), "--host", "host1"]
+        pid = running.running.process.pid
+        yield Ran(all_at_once(commands, host.netns), host.socket, pid, running.control)
         assert state(host) == before, "whatever was refused has changed nothing"
         assert running.in_sync("blue/web1"), "and the one that runs runs on"
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_run_refuses(runs: Outcomes, name: str) -> None:
-    told(runs[name], RUNS[name][1])
+def test_run_refuses(runs: Ran, name: str) -> None:
+    it = f"process {runs.pid} on {gethostname()}, control socket {runs.control}"
+    said = RUNS[name][1].format(db=runs.database, pid=runs.pid, it=it)
+    told(runs.done[name], said)
 
 
-def test_run_tells_all_mistakes_of_an_overlay(runs: Outcomes) -> None:
-    done = runs["broken"]
+def test_run_tells_all_mistakes_of_an_overlay(runs: Ran) -> None:
+    done = runs.done["broken"]
     assert (done.returncode, done.stdout) == (2, "")
     blue, red = (line for line in done.stderr.splitlines() if " INFO " not in line)
     assert "broken.yaml:" in blue

@@ -71,7 +71,7 @@ def test_a_reload_while_the_switch_is_away_says_so(world: World) -> None:
     def story() -> Story:
         asker = world.ask("reload")
         yield
-        assert asker.answer == "host1: offline"
+        assert asker.refusal == "host1: offline: its switch has it once it is back"
 
     world.run(story())
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovs_lwt.backends.openflow import program, session, transaction
+from ovs_lwt.backends.openflow import program, reading, session, transaction
 from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State, SwitchRefused
 from ovs_lwt.backends.outcome import AUDIT, Synced
 from ovs_lwt.mistakes import Refused
@@ -115,7 +115,7 @@ def test_a_view_that_says_the_same_sends_nothing() -> None:
 
 def test_a_large_switch_is_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it forwards in between. Foreign flows are in one portion or another, too."""
-    monkeypatch.setattr(session, "PORTION", 2)
+    monkeypatch.setattr(reading, "PORTION", 2)
     line = in_sync(view())
     line.switch.state.flows[29, 7, MATCH_ALL] = SOMEBODYS
     held = line.switch.state.copy()

@@ -23,12 +23,14 @@ def mend(package: str) -> None:
         _eventlet_already_handled()
         _locks_are_found_behind_pydantic()
     hub = importlib.import_module(f"{package}.lib.hub")
+    # In this order: the controller module cannot be imported before the app manager.
+    importlib.import_module(f"{package}.base.app_manager")
+    controller = importlib.import_module(f"{package}.controller.controller")
+    _listening_is_ours(controller)
     if hub.HUB_TYPE == "native":
         _handlers_survive_exceptions(hub)
         _threads_do_not_hold_the_process(hub)
-        # In this order: the controller module cannot be imported before the app manager.
-        importlib.import_module(f"{package}.base.app_manager")
-        _disconnects_are_noticed(importlib.import_module(f"{package}.controller.controller"))
+        _disconnects_are_noticed(controller)
 
 
 def _eventlet_already_handled() -> None:
@@ -92,3 +94,15 @@ def _disconnects_are_noticed(controller: Any) -> None:
             datapath.send(b"", close_socket=True)
 
     controller.Datapath._recv_loop = receive_then_wake_sender
+
+
+def _listening_is_ours(controller: Any) -> None:
+    """Their accept loop ends for good at its first error, as when files run out; it lets anybody
+    in, waits for handshakes without end, and listens on all addresses unasked."""
+
+    def listen(_: Any, tcp_port: int, tls_port: int) -> None:
+        from ovs_lwt.backends.openflow import listening
+
+        listening.serve(controller.CONF, tcp_port, tls_port)
+
+    controller.OpenFlowController.server_loop = listen

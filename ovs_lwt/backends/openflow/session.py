@@ -30,6 +30,7 @@ from ovs_lwt.backends.openflow.drift import Drift
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
 from ovs_lwt.backends.openflow.portconfig import PortConfigs
 from ovs_lwt.backends.openflow.program import Program
+from ovs_lwt.backends.openflow.reading import LISTED_WITHIN, Reading
 from ovs_lwt.backends.openflow.transaction import Counts, Transaction
 from ovs_lwt.backends.outcome import AUDIT, AUDIT_SHARE, RETRY_FIRST, RETRY_LAST, Synced
 from ovs_lwt.mistakes import Refused
@@ -45,9 +46,6 @@ _FLOW, _GROUP_DESC, _PORT_DESC, _FLOW_MONITOR = 1, 7, 13, 16
 
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
-
-PORTION = 1 << 16
-"""Flows, about, that the switch is asked to list at a time: it forwards nothing meanwhile."""
 
 PIECE = 1 << 19
 """Bytes, about, that are made ready to be sent at a time."""
@@ -98,33 +96,11 @@ Event = Synced[Counts] | ForeignRemoved | SwitchRefused | PortsMended
 
 
 @dataclass(slots=True, eq=False)
-class _Reading:
-    """What the switch has listed so far, and which portions of its flows it has not.
-
-    portions: 0 where groups alone are read
-    """
-
-    flows_xid: int
-    groups_xid: int
-    portions: int
-    portion: int = 0
-    flows: list[bytes] = field(default_factory=list)
-    groups: dict[int, bytes] = field(default_factory=dict)
-    groups_listed: bool = False
-
-
-def _portions(view: View) -> int:
-    """In how many portions to ask for the flows, a power of two; by what should be there."""
-    endpoints = sum(len(part) for part in view.topology.slices if part.seen_from(view.host))
-    return 1 << (endpoints // PORTION).bit_length()
-
-
-@dataclass(slots=True, eq=False)
 class Session:
     """One switch. Give it a view with `desire`; take what it wants sent from `outbox`.
 
     close: set when the connection is to be given up; flow_count, group_count: what the switch holds
-    of ours
+    of ours; heard: when there last was a sign of progress
     """
 
     keep_foreign: bool = False
@@ -135,9 +111,10 @@ class Session:
     installed: View | None = None
     flow_count: int = 0
     group_count: int = 0
+    heard: float = 0.0
     _desired: View | None = None
     _target: View | None = None
-    _reading: _Reading | None = None
+    _reading: Reading | None = None
     _transaction: Transaction | None = None
     _complete: bool = True
     _errors: list[str] = field(default_factory=list)
@@ -146,6 +123,7 @@ class Session:
     _deadline: float = float("inf")
     _next_audit: float = float("inf")
     _retry: float = RETRY_FIRST
+    _not_before: float = float("-inf")
     _audit: bool = False
     _drift: Drift = field(default_factory=Drift)
     _repair_at: float = float("inf")
@@ -184,11 +162,14 @@ class Session:
         before that to tell what others change.
         """
         self._forget()
-        self.state = State.READING
+        self.state, self.heard = State.READING, now
         self.outbox.append(encode.flow_monitor_request(self._xid()))
         self.outbox.append(encode.forwarded_groups(self._xid()))
         self.outbox.append(encode.port_desc_request(self._xid()))
-        if self._desired is not None:
+        if now < self._not_before:
+            # It has listed without end, or too much: not at once again.
+            self.state, self._deadline = State.REFUSED, self._not_before
+        elif self._desired is not None:
             self._read(now)
 
     def disconnected(self) -> None:
@@ -198,12 +179,12 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Let time pass: audit, retry, give up."""
-        if not self._complete:
-            # The switch has been asked nothing yet that it could answer.
-            self._deadline = now + PATIENCE
         if self.state is State.IN_SYNC and now >= self._repair_at:
             self._repair(now)
             return
+        reading = self._reading
+        if reading is not None and now - self._began > LISTED_WITHIN:
+            self._refuse_list(f"the switch has not listed all in {LISTED_WITHIN:.0f} s", now)
         if now < self._deadline:
             return
         if self.state in (State.IN_SYNC, State.REFUSED):
@@ -227,6 +208,7 @@ class Session:
     def receive(self, message: bytes, now: float) -> None:
         """A message from the switch, whole. What is none of ours is passed over."""
         _, kind, _, xid = wire.HEADER.unpack_from(message)
+        self.heard = now
         if kind == _ERROR:
             self._error(message, xid, now)
         elif kind == _MULTIPART_REPLY and wire.multipart_type(message) == _FLOW_MONITOR:
@@ -285,19 +267,19 @@ class Session:
         assert self._desired is not None, "reading begins when there is a view"
         # Each time anew: somebody may have changed it, and the framework does when it connects.
         self.outbox.append(encode.fragments_by_header(self._xid()))
-        portions = 0 if groups_alone else _portions(self._desired)
-        reading = _Reading(self._xid(), self._xid(), portions)
-        self._reading = reading
+        reading = self._reading = Reading.of(self._desired, self._xid(), self._xid())
+        if groups_alone:
+            reading.portions = 0
         self.outbox.append(encode.group_desc_request(reading.groups_xid))
-        if portions:
+        if reading.portions:
             self._read_portion(reading)
-        self._deadline = now + PATIENCE
+        self.heard, self._deadline = now, now + PATIENCE
 
-    def _read_portion(self, reading: _Reading) -> None:
+    def _read_portion(self, reading: Reading) -> None:
         request = encode.flow_stats_request(reading.flows_xid, reading.portion, reading.portions)
         self.outbox.append(request)
 
-    def _listed(self, reading: _Reading, message: bytes, xid: int, now: float) -> None:
+    def _listed(self, reading: Reading, message: bytes, xid: int, now: float) -> None:
         kind, flags = wire.multipart_type(message), int.from_bytes(message[10:12], "big")
         body = message[wire.MULTIPART_BODY :]
         if kind == _FLOW and xid == reading.flows_xid:
@@ -307,6 +289,10 @@ class Session:
         else:
             return
         self._deadline = now + PATIENCE
+        reading.size += len(body)
+        if reading.size > reading.most:
+            self._refuse_list(reading.too_much, now)
+            return
         if flags & wire.MULTIPART_MORE:
             return
         if kind == _GROUP_DESC:
@@ -319,7 +305,7 @@ class Session:
         if reading.groups_listed and reading.portion == reading.portions:
             self._compare(reading, now)
 
-    def _compare(self, reading: _Reading, now: float) -> None:
+    def _compare(self, reading: Reading, now: float) -> None:
         # Groups alone are no reason to take over a view whose flows are not compared.
         view, self._reading = self._desired if reading.portions else self.installed, None
         assert view is not None, "reading begins when there is a view"
@@ -343,7 +329,7 @@ class Session:
         old, new = self.installed, self._desired
         assert old is not None, "in sync means that a view is installed"
         assert new is not None, "in sync means that a view is desired"
-        self._began, self._audit = now, False
+        self._began, self.heard, self._audit = now, now, False
         self._plan(new, lambda: change.transaction(old, new), now)
 
     def _plan(self, view: View, difference: Callable[[], Transaction], now: float) -> None:
@@ -362,10 +348,10 @@ class Session:
         self.outbox.append(encode.bundle_control("OPEN", BUNDLE, self._xid()))
         self.outbox.extend(piece)
         if sum(map(len, piece)) < PIECE:
-            self.produce()
+            self.produce(now)
         self._deadline = now + PATIENCE
 
-    def produce(self) -> bool:
+    def produce(self, now: float) -> bool:
         """Put the next piece of what is being loaded into the outbox; say whether there was one.
 
         Whoever sends asks for it once the last piece is on its way, so that pieces are made while
@@ -374,6 +360,8 @@ class Session:
         if self._complete or self._transaction is None:
             return False
         piece: list[memoryview] = []
+        # The switch has been asked nothing yet that it could answer, but it reads.
+        self.heard, self._deadline = now, now + PATIENCE
         # Once the switch has refused one message, it would refuse the bundle.
         if not self._errors:
             try:
@@ -450,6 +438,13 @@ class Session:
         self._deadline = now + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)
         self._transaction, self._complete, self._counted = None, True, True
+
+    def _refuse_list(self, reason: str, now: float) -> None:
+        """What the switch lists cannot be what it holds: nothing is compared with it."""
+        self._refuse((reason,), now)
+        self._not_before = self._deadline
+        # Whoever lists without end would go on.
+        self.close = True
 
     def _forget(self) -> None:
         self.outbox.clear()
