@@ -12,7 +12,7 @@ from ovs_lwt.lab.namespaces import entered
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import endpoint, two_tenants
 from tests.support.ovs import eventually
-from tests.support.packets import BROADCAST, ethernet, ip, token
+from tests.support.packets import BROADCAST, REQUEST_PORT, VXLAN_PORT, ethernet, ip, token
 
 VTEPS = {"host1": "2001:db8::11", "host2": "2001:db8::12", "host3": "2001:db8::13"}
 THEIRS, STRANGER = "2001:db8::14", "2001:db8::66"
@@ -103,6 +103,17 @@ def test_an_unknown_vtep_is_a_stranger(lab: OverlayLab, to: str) -> None:
         assert wires.heard(mark) == {}
     packet = f"in_port=vx-lwt,tun_id=1010,tun_ipv6_src={STRANGER},dl_dst={to}"
     assert lab.trace("host1", packet).actions == "drop"
+
+
+def test_a_leaf_asks_a_replicator(lab: OverlayLab) -> None:
+    lab.change(lambda overlay: overlay["vteps"]["host3"].update(replicator=True))
+    with lab.listening() as wires:
+        for sender, port in (("blue/web1", REQUEST_PORT), ("red/web1", VXLAN_PORT)):
+            mark = token()
+            wires.say(sender, ethernet(WEB1, BROADCAST, mark))
+            assert wires.heard(mark) == lab.peers(sender)
+            assert {packet.port for packet in wires.on_underlay(mark, "host1")} == {port}
+    lab.change(lambda overlay: overlay["vteps"]["host3"].update(replicator=False))
 
 
 def test_an_endpoint_moves_to_another_host(lab: OverlayLab) -> None:
