@@ -26,11 +26,12 @@ OVS_PARTS: Final = {
 KERNEL_PARTS: Final = {
     "links": "ip -batch FILE",
     "sysctl": "sysctl -p FILE",
+    # What drops stands before what lets through.
+    "tc": "tc -batch FILE",
     "bridge": "bridge -batch FILE",
     "ip": "ip -batch FILE",
     "ip6": "ip -6 -batch FILE",
     "mpls": "ip -f mpls -batch FILE",
-    "tc": "tc -batch FILE",
 }
 """Part -> what loads it, in the order in which they are to be loaded."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ovs_lwt.model import PLANES, Plane
+from ovs_lwt.shortcomings import IP_ALONE, NO_PAIRS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ class Feature:
         return self.lacking.get(near) or (self.lacking.get(far) if self.joint else None)
 
 
-_IP_ALONE: Final = "routes carry IP alone"
 _MACS_ALONE: Final = "the bridge looks at MACs alone"
 _NO_LABELS: Final = "only routes take labels"
 
@@ -43,15 +43,16 @@ FEATURES: Final = (
     Feature("ipv4", "IPv4 between a tenant's guests"),
     Feature("ipv6", "IPv6 between a tenant's guests"),
     Feature("isolation", "Tenants with the same MACs and addresses kept apart"),
-    Feature("ethernet", "Any Ethernet frame", {"route": _IP_ALONE}),
-    Feature("bum", "Broadcast and multicast, to each member once", {"route": _IP_ALONE}),
-    Feature("unknown-unicast", "Unknown unicast, to each member once", {"route": _IP_ALONE}),
+    Feature("ethernet", "Any Ethernet frame", {"route": IP_ALONE}),
+    Feature("bum", "Broadcast and multicast, to each member once", {"route": IP_ALONE}),
+    Feature("unknown-unicast", "Unknown unicast, to each member once", {"route": IP_ALONE}),
     Feature("neighbours", "ARP and neighbour discovery kept off the underlay"),
     Feature(
         "announcements",
         "Announcements and address probes, to each member once",
-        {"route": _IP_ALONE},
+        {"route": IP_ALONE},
     ),
+    Feature("allowed-pairs", "A MAC and address that several guests may have", NO_PAIRS),
     Feature("vlan-tagged", "Frames with a VLAN tag: dropped"),
     Feature("spoofed-mac", "False source MAC: heard by nobody", joint=False),
     Feature(

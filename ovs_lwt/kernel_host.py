@@ -164,6 +164,8 @@ class KernelHost:
             view, names = self._see(topology, there)
             setup, known = self._wanted(view, names)
             there = self._links.apply(setup, there)
+            if self.session.state is not State.IN_SYNC:
+                self._links.evict(setup, there)
             gone = [name for name in setup.devices if name not in there]
             if not set(gone) & set(names):
                 break

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovs_lwt.columns import Flags
 from ovs_lwt.model import LABEL_MAX, LABEL_MIN
+from ovs_lwt.shortcomings import NO_PAIRS, NO_TAGS, PAIRS_MEND, TAGS_MEND
 from ovs_lwt.sources.checks import Draft, Place
-from ovs_lwt.sources.report import Report
+from ovs_lwt.sources.report import Report, Spot
 from ovs_lwt.sources.rows import EndpointRows
 
 RESERVED_TABLES: Final = range(252, 256)
@@ -17,8 +19,10 @@ RESERVED_TABLES: Final = range(252, 256)
 
 
 def check_planes(rows: EndpointRows, draft: Draft, place: Place, report: Report) -> None:
-    """Note tenants that lie on planes which do not meet, or that plane route cannot number."""
+    """Note tenants that lie on planes which do not meet, or cannot carry or number them."""
     _check_labels(draft, place, report)
+    _check_tags(rows, draft, place, report)
+    _check_pairs(rows, draft, report)
     names = list(draft.vteps)
     # The last element answers for host -1, the last column for tenant -1.
     routes = np.array([draft.vteps[name].get("plane") == "route" for name in names] + [False])
@@ -60,6 +64,48 @@ def check_planes(rows: EndpointRows, draft: Draft, place: Place, report: Report)
                 " 252 to 255 are the kernel's own: give the tenant another mark",
                 "mark of a reserved table",
             )
+
+
+def _planes(draft: Draft) -> NDArray[np.str_]:
+    """The plane of every host; of host -1, none."""
+    return np.array([vtep.get("plane", "ovs") for vtep in draft.vteps.values()] + [""])
+
+
+def _check_tags(rows: EndpointRows, draft: Draft, place: Place, report: Report) -> None:
+    carrying = [fields.get("vlan_tagged") == "carry" for fields in draft.tenants.values()]
+    if not any(carrying):
+        return
+    names, planes = list(draft.vteps), _planes(draft)
+    unfit = np.isin(planes, list(NO_TAGS))[rows.host] & np.array([*carrying, False])[rows.tenant]
+    tenants, firsts = np.unique(rows.tenant[unfit], return_index=True)
+    for number, row in zip(tenants.tolist(), np.flatnonzero(unfit)[firsts].tolist(), strict=True):
+        host = names[int(rows.host[row])]
+        plane = draft.vteps[host]["plane"]
+        report.add(
+            place("tenants", list(draft.tenants)[number], "vlan_tagged"),
+            f"{host} is on plane {plane}, which cannot carry VLAN tags: {NO_TAGS[plane]};"
+            f" {TAGS_MEND}",
+            "VLAN tags on a plane without them",
+        )
+
+
+def _check_pairs(rows: EndpointRows, draft: Draft, report: Report) -> None:
+    endpoint = np.concatenate([rows.pairs4.endpoint, rows.pairs6.endpoint])
+    if not len(endpoint):
+        return
+    names, planes = list(draft.vteps), _planes(draft)
+    paired = np.unique(endpoint.astype(np.intp))
+    unfit = paired[np.isin(planes[rows.host[paired]], list(NO_PAIRS))]
+
+    def say(row: int) -> tuple[Spot, str]:
+        host = names[int(rows.host[row])]
+        plane = draft.vteps[host]["plane"]
+        return rows.find(row, "allowed_pairs", ""), (
+            f"{host} is on plane {plane}, which cannot carry allowed pairs: {NO_PAIRS[plane]};"
+            f" {PAIRS_MEND}"
+        )
+
+    report.rows(unfit, say, "allowed pairs on a plane without them")
 
 
 def _check_labels(draft: Draft, place: Place, report: Report) -> None:

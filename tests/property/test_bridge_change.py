@@ -14,6 +14,7 @@ from ovs_lwt.backends.netlink.program import Program, stamp
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import between
 from ovs_lwt.sources.overlay_file import from_dict
+from ovs_lwt.topology import Topology
 from ovs_lwt.view import View
 from tests.property.hosts import Overlay, changes, views
 from tests.support.bridge_model import BridgeModel, Key, entries_of
@@ -38,6 +39,13 @@ class Host:
         return stamp(self.plane.rows(view, setup), devices)
 
 
+def untagged(overlay: Overlay) -> Topology:
+    """The overlay without VLAN tags, which a bridge does not carry."""
+    for tenant in overlay["tenants"].values():
+        tenant.pop("vlan_tagged", None)
+    return from_dict(overlay)
+
+
 def ours(entries: dict[Key, bytes]) -> dict[Key, bytes]:
     return {key: value for key, value in entries.items() if key[0] != "qdisc"}
 
@@ -47,7 +55,7 @@ def ours(entries: dict[Key, bytes]) -> dict[Key, bytes]:
 def test_incremental_rows_equal_a_recompute(
     data: st.DataObject, overlay: tuple[Overlay, Overlay]
 ) -> None:
-    before, after = map(from_dict, overlay)
+    before, after = map(untagged, overlay)
     for name in sorted(set(before.vteps.name) & set(after.vteps.name)):
         host = Host()
         old = host.program(data.draw(views(before, before.vtep_index(name))))
@@ -70,7 +78,7 @@ def test_incremental_rows_equal_a_recompute(
 def test_with_its_last_tenant_a_hosts_tables_are_empty(
     data: st.DataObject, overlay: tuple[Overlay, Overlay]
 ) -> None:
-    topology = from_dict(overlay[0])
+    topology = untagged(overlay[0])
     bare = from_dict({"vteps": overlay[0]["vteps"], "tenants": {}})
     host, kernel = Host(), BridgeModel()
     full = host.program(data.draw(views(topology, 0)))

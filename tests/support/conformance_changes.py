@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from ovs_lwt.mistakes import Refused
 from tests.support.conformance_fabric import BLUE_MARK
 from tests.support.conformance_scene import Scene, check, wrong
-from tests.support.overlays import Overlay
+from tests.support.overlays import Overlay, endpoint
 from tests.support.ovs import eventually
-from tests.support.packets import token
+from tests.support.packets import arp, ip, token
+
+_VIRTUAL, _VIRTUAL_IP = "00:00:5e:00:01:01", "10.0.0.100"
 
 
 @check("live")
@@ -44,6 +46,47 @@ def _live(scene: Scene) -> Iterator[str]:
 
         if not eventually(restored):
             yield f"{host} kept or lost {set(now) ^ set(entries)}"
+
+
+@check("allowed-pairs")
+def _allowed_pairs(scene: Scene) -> Iterator[str]:
+    fabric, holders = scene.fabric, (scene.me, scene.they)
+
+    def give(overlay: Overlay) -> None:
+        for holder in holders:
+            endpoint(overlay, holder)["allowed_pairs"] = [{"mac": _VIRTUAL, "ip": _VIRTUAL_IP}]
+
+    def take(overlay: Overlay) -> None:
+        for holder in holders:
+            endpoint(overlay, holder).pop("allowed_pairs")
+
+    mate, virtual = fabric.at(scene.mate), (_VIRTUAL, _VIRTUAL_IP)
+    try:
+        fabric.change(give)
+    except Refused as refused:
+        yield str(refused)
+        return
+    try:
+        for holder in holders:
+            mark = token()
+            fabric.wires.say(holder, ip(virtual, mate, mark))
+            if (heard := fabric.wires.heard(mark)) != {scene.mate: 1}:
+                yield f"a packet from the virtual MAC of {holder} was heard by {heard}"
+        mark = token()
+        fabric.wires.say(scene.mate, ip(mate, virtual, mark))
+        heard = fabric.wires.heard(mark)
+        if any(heard.get(holder) != 1 for holder in holders):
+            yield f"a packet to the virtual MAC was heard by {heard}"
+        mark = token()
+        fabric.wires.say(scene.mate, ip((_VIRTUAL, mate[1]), fabric.at(scene.they), mark))
+        if heard := fabric.wires.heard(mark):
+            yield f"a packet from the virtual MAC of somebody else was heard by {heard}"
+        mark = token()
+        heard = scene.heard(arp(_VIRTUAL, virtual, _VIRTUAL_IP, mark), mark)
+        if heard != fabric.peers(scene.me):
+            yield f"that the address is at the virtual MAC was heard by {heard}"
+    finally:
+        fabric.change(take)
 
 
 @check("restart")

@@ -27,6 +27,7 @@ class Machine:
     index: int = 0
     applied: list[Setup] = field(default_factory=list)
     pruned: list[Setup] = field(default_factory=list)
+    evicted: list[Setup] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
@@ -57,6 +58,9 @@ class Machine:
                 self.log.append(f"ip link add {name}")
         self.applied.append(setup)
         return self.there()
+
+    def evict(self, setup: Setup, _: Mapping[str, Present]) -> None:
+        self.evicted.append(setup)
 
     def prune(self, setup: Setup, _: Mapping[str, Present]) -> None:
         self.pruned.append(setup)

@@ -13,6 +13,7 @@ from ovs_lwt.backends.bridge.vlans import VlanStore
 from ovs_lwt.backends.netlink.catalogue import TEMPLATES
 from ovs_lwt.backends.netlink.setup import Member, Setup
 from ovs_lwt.backends.netlink.templates import Devices
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.names import port_name
 from ovs_lwt.view import View
 from tests.support.overlays import Overlay, endpoint, two_tenants
@@ -237,3 +238,79 @@ def test_a_vteps_number_does_not_depend_on_the_others() -> None:
     everyone["vteps"]["host2"]["address"] = "2001:db8:1:2:2001:db8:1:2"
     everyone["vteps"]["host3"]["address"] = "2001:db8:1:3:2001:db8:1:3"
     assert len(set(numbers(everyone).values()) - {"0"}) == 2
+
+
+def test_a_router_is_said_to_be_one_and_who_may_be_one_unsaid_answers_itself() -> None:
+    overlay = two_tenants()
+    endpoint(overlay, "blue/web1")["router"] = True
+    assert [line.split()[2] for line in lines("neighbour.router6", overlay)] == [
+        *("fd00::11", "fe80::ff:fe00:1")
+    ]
+    assert all(" router " in line for line in lines("neighbour.router6", overlay))
+    assert lines("neighbour.permanent6", overlay) == []
+    del endpoint(overlay, "blue/web1")["router"]
+    endpoint(overlay, "blue/web1")["spoofing"] = "allow"
+    assert lines("neighbour.permanent6", overlay) == lines("neighbour.router6", overlay) == []
+    assert "10.0.0.11" in [line.split()[2] for line in lines("neighbour.permanent", overlay)]
+    endpoint(overlay, "blue/web1")["router"] = False
+    assert len(lines("neighbour.permanent6", overlay)) == 2
+
+
+VIRTUAL = "00:00:5e:00:01:01"
+
+
+def pair(overlay: Overlay, *endpoints: str, mac: str | None = VIRTUAL) -> Overlay:
+    for identity in endpoints:
+        both: list[dict[str, str]] = [{"ip": "10.0.0.100"}, {"ip": "fd00::100"}]
+        pairs = [each | ({"mac": mac} if mac else {}) for each in both]
+        endpoint(overlay, identity)["allowed_pairs"] = pairs
+    return overlay
+
+
+def test_a_mac_that_one_endpoint_has_besides_is_known_where_that_is() -> None:
+    here = pair(two_tenants(), "blue/web1")
+    known = f"fdb replace {VIRTUAL} dev blue-web1 vlan 10 master dynamic extern_learn"
+    assert known in lines("fdb.local_endpoint", here)
+    announced = lines("filter.announcement_held", here)
+    assert [(line.split()[3], line.split()[10]) for line in announced] == [
+        *(("blue-web1", "1"), ("blue-web1", "2"), ("red-web1", "1"))
+    ]
+    assert member("blue-web1", here).flags["locked"]
+    assert lines("filter.sender", here) == lines("filter.other_senders", here) == []
+    there = lines("fdb.remote_endpoint", here, "host2")
+    assert f"fdb replace {VIRTUAL} dev vx-lwt dst 192.0.2.11 src_vni 1010 self permanent" in there
+    assert any(VIRTUAL in line for line in lines("fdb.bridge_endpoint", here, "host2"))
+    # Who answers for its address is its owner.
+    assert not any("10.0.0.100" in line for line in lines("neighbour.permanent", here))
+
+
+def test_a_mac_that_several_have_is_flooded_and_their_ports_are_held_by_tc() -> None:
+    overlay = pair(two_tenants(), "blue/web1", "blue/web2")
+    overlay["tenants"]["blue"]["unknown_unicast"] = "drop"
+    for template in ("fdb.local_endpoint", "fdb.remote_endpoint", "fdb.bridge_endpoint"):
+        assert not any(VIRTUAL in line for line in lines(template, overlay))
+    assert [line.split(" flower ")[1] for line in lines("filter.sender", overlay)] == [
+        *("src_mac 02:00:00:00:00:01 action pass", f"src_mac {VIRTUAL} action pass")
+    ]
+    assert [line.split()[3] for line in lines("filter.other_senders", overlay)] == ["blue-web1"]
+    port = member("blue-web1", overlay)
+    assert port.flags["flood"]
+    assert member("vx-lwt", overlay).flags["flood"]
+    # It stays locked until the filters are there.
+    assert (port.later, "locked" in port.flags) == ({"locked": False}, False)
+    # Of another tenant nothing changes.
+    assert member("red-web1", overlay).flags["locked"]
+
+
+def test_a_pair_with_the_endpoints_own_mac_changes_nothing() -> None:
+    plain, paired = two_tenants(), pair(two_tenants(), "blue/web1", "blue/web2", mac=None)
+    for template in ("fdb.local_endpoint", "fdb.remote_endpoint", "filter.announcement_held"):
+        assert lines(template, paired) == lines(template, plain)
+    assert member("blue-web1", paired) == member("blue-web1", plain)
+
+
+def test_tags_are_refused_where_a_plane_was_chosen_over_the_overlay() -> None:
+    overlay = two_tenants()
+    overlay["tenants"]["red"]["vlan_tagged"] = "carry"
+    with pytest.raises(Refused, match="tenant red carries frames with VLAN tags, and plane bridge"):
+        BridgePlane(VlanStore(None)).check(view(overlay)[0])

@@ -132,6 +132,18 @@ def test_nothing_new_costs_no_entry(host: KernelHost, machine: Machine, topology
     assert (len(machine.written), len(machine.pruned)) == (written, pruned)
 
 
+def test_what_is_not_wanted_any_more_goes_before_anything_is_read(
+    host: KernelHost, machine: Machine, topology: Topology
+) -> None:
+    """Nobody asks it what it holds. Where that is known, it goes after its entries."""
+    settle(host, machine, topology)
+    evicted = len(machine.evicted)
+    assert evicted == 1
+    machine.plug("tap5", "ovs-lwt red/web1")
+    settle(host, machine, topology)
+    assert len(machine.evicted) == evicted
+
+
 def test_claims_that_are_wrong_are_told_once(
     host: KernelHost, machine: Machine, topology: Topology, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,3 +126,38 @@ def test_the_planes_are_known_at_a_glance(tmp_path: Path) -> None:
     for broken in ("", "vteps: [", "vteps: 7", "vteps: {host1: 3}"):
         path.write_text(broken)
         assert planes_in(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "plane", "why"),
+    [
+        ("host3", "bridge", "the bridge takes a tag for a VLAN of its own"),
+        ("host1", "route", "routes carry IP alone"),
+    ],
+)
+def test_vlan_tags_are_refused_where_a_plane_cannot_carry_them(
+    host: str, plane: str, why: str
+) -> None:
+    tenant = {"bridge": "red", "route": "blue"}[plane]
+    vni = {"red": "vni: 2020", "blue": "vni: 1010"}[tenant]
+    (said,) = mistakes(ROUTED.replace(vni, f"{vni}\n    vlan_tagged: carry"))
+    assert said.endswith(
+        f"tenants.{tenant}.vlan_tagged: {host} is on plane {plane}, which cannot carry VLAN tags:"
+        f" {why}; write 'vlan_tagged: drop', or put all hosts of the tenant on plane ovs"
+    )
+
+
+def test_allowed_pairs_are_refused_on_plane_route() -> None:
+    """An address that may be at several places has no route; a bridge floods to them."""
+
+    def paired(follower: str) -> str:
+        plain = f"ip: 10.0.0.11/24}}\n      web2: {{host: {follower}"
+        return ROUTED.replace(plain, plain.replace("}", ", allowed_pairs: [{ip: 10.0.0.9}]}", 1))
+
+    assert len(parse_text(paired("host4")).whole.pairs4) == 1
+    (said,) = mistakes(paired("host2"))
+    assert "tenants.blue.endpoints.web1.allowed_pairs" in said
+    assert said.endswith(
+        "host1 is on plane route, which cannot carry allowed pairs: a route leads to one endpoint;"
+        " write the address as the endpoint's own, or take another plane"
+    )

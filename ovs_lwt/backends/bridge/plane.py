@@ -16,10 +16,11 @@ from typing import Final
 
 import numpy as np
 
+from ovs_lwt.backends.bridge.pairs import FurtherMacs
 from ovs_lwt.backends.bridge.rows import Tables, rows
 from ovs_lwt.backends.bridge.vlans import VlanStore
-from ovs_lwt.backends.netlink import dumps
-from ovs_lwt.backends.netlink.catalogue.announcement import ANNOUNCER
+from ovs_lwt.backends.netlink import carried, dumps
+from ovs_lwt.backends.netlink.catalogue.guest_port import ANNOUNCER
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Member, Setup
 from ovs_lwt.backends.netlink.templates import Devices
@@ -44,7 +45,8 @@ class BridgePlane:
         self._vlans = vlans
 
     def check(self, view: View) -> None:
-        """Raise Refused if the tenants here are more than a bridge has VLANs."""
+        """Raise Refused if the tenants here are more than a bridge has VLANs, or have their own."""
+        carried.check(view, "bridge")
         self._vlans.of(view)
 
     def setup(self, view: View, ports: Sequence[str]) -> Setup:
@@ -54,13 +56,14 @@ class BridgePlane:
         # Where no neighbours are answered, no announcement is kept from anybody.
         announcers = [_announcer(view)] if answerers else []
         extra = (*announcers, *answerers)
+        further = FurtherMacs.of(view)
         return Setup(
             devices=(TUNNEL, *ports, BRIDGE, *(link.name for link in extra)),
             links=(_bridge(view), _tunnel(view), *extra),
             members=(
-                _tunnel_member(view),
+                _tunnel_member(view, further),
                 *(_announcer_member(link.name) for link in announcers),
-                *_guests(view, ports),
+                *_guests(view, ports, further),
             ),
             # The kernel would speak on a guest's port as a neighbour of the guest's.
             sysctls={f"net/ipv6/conf/{port}/disable_ipv6": "1" for port in ports},
@@ -74,7 +77,7 @@ class BridgePlane:
         devices = setup.numbers([_answerer(each).name for each in answering])
         answerer[view.here & view.topology.tenants.answer_neighbours] = devices
         announcer = setup.numbers([ANNOUNCER] if answering else [])
-        return list(rows(Tables(view, vlan, answerer, announcer)))
+        return list(rows(Tables(view, vlan, answerer, announcer, FurtherMacs.of(view))))
 
     def read(self, kernel: Kernel, devices: Devices) -> list[Listed]:
         """What the kernel holds where ours belong."""
@@ -153,27 +156,36 @@ def _tunnel(view: View) -> Link:
     )
 
 
-def _tunnel_member(view: View) -> Member:
+def _tunnel_member(view: View, further: FurtherMacs) -> Member:
+    topology = view.topology
+    shared = further.shared_by(len(topology.tenants), topology.endpoints.tenant)
     flags = {
         "vlan_tunnel": True,
         "neigh_suppress": True,
         "learning": False,
         # Unknown unicast of a tenant that drops it is kept from its guests at their ports.
-        "flood": bool(view.topology.tenants.flood_unknown[view.here].any()),
+        "flood": bool((topology.tenants.flood_unknown | shared)[view.here].any()),
     }
     return Member(TUNNEL, BRIDGE, flags)
 
 
-def _guests(view: View, ports: Sequence[str]) -> Iterator[Member]:
+def _guests(view: View, ports: Sequence[str], further: FurtherMacs) -> Iterator[Member]:
     endpoints, tenants = view.topology.endpoints, view.topology.tenants
     endpoint = view.ports.endpoint
-    tenant = endpoints.tenant[endpoint]
-    flags = {
-        "locked": ~endpoints.spoofing[endpoint],
-        "flood": tenants.flood_unknown[tenant],
+    tenant, sharing = endpoints.tenant[endpoint], further.sharing(endpoint)
+    held = ~endpoints.spoofing[endpoint]
+    columns = (
+        # A MAC that several have reaches them as one that nobody knows.
+        tenants.flood_unknown[tenant] | sharing,
         # Of a tenant whose neighbours are not answered, nothing is kept from the tunnel.
-        "neigh_suppress": ~tenants.answer_neighbours[tenant],
-    }
-    columns = zip(*(flag.tolist() for flag in flags.values()), strict=True)
-    for port, values in zip(ports, columns, strict=True):
-        yield Member(port, BRIDGE, {"learning": False, **dict(zip(flags, values, strict=True))})
+        ~tenants.answer_neighbours[tenant],
+        held & ~sharing,
+        held & sharing,
+    )
+    rows = zip(ports, *(column.tolist() for column in columns), strict=True)
+    for port, flood, suppress, locked, by_tc in rows:
+        flags = {"learning": False, "flood": flood, "neigh_suppress": suppress}
+        if by_tc:
+            yield Member(port, BRIDGE, flags, {"locked": False})
+        else:
+            yield Member(port, BRIDGE, flags | {"locked": locked})

@@ -91,7 +91,8 @@ _FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL, _FRA_LAST = 6, 
 _RULE_ATTRIBUTES = tuple(set(range(1, _FRA_LAST + 1)) - {_FRA_SUPPRESS_PREFIXLEN})
 
 _KERNELS: Final = 2  # RTPROT_KERNEL
-_VOLATILE_NTF: Final = 0x20 | 0x80  # NTF_OFFLOADED; NTF_ROUTER, learned from advertisements
+_OFFLOADED: Final = 0x20  # NTF_OFFLOADED
+_VOLATILE_NTF: Final = _OFFLOADED | 0x80  # NTF_ROUTER, learned from advertisements
 _VOLATILE_RTNH: Final = (
     0x01 | 0x08 | 0x10 | 0x20 | 0x40
 )  # DEAD, OFFLOAD, LINKDOWN, UNRESOLVED, TRAP
@@ -108,7 +109,7 @@ INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 
 # enum TCA_*, TCA_FLOWER_*, TCA_BPF_* (rtnetlink.h, pkt_cls.h).
 TCA_KIND, _TCA_OPTIONS = 1, 2
-_FLOWER_INDEV, _FLOWER_ACT, _FLOWER_ENC_KEY_ID = 2, 3, 26
+_FLOWER_INDEV, _FLOWER_ACT, _FLOWER_ETH_SRC, _FLOWER_ENC_KEY_ID = 2, 3, 6, 26
 _FLOWER_ENC_IPV4_SRC, _FLOWER_ENC_IPV6_SRC = 27, 31
 _BPF_ACT, _BPF_OPS = 1, 5
 _ACT_KIND, _ACT_OPTIONS = 1, 2
@@ -272,7 +273,8 @@ NEIGHBOUR: Final = Kind(
     key=(_FAMILY, _IFINDEX, NDA_DST),
     value=(_STATE, _FLAGS, NDA_LLADDR, NDA_PROTOCOL),
     mine=Mine(NDA_PROTOCOL, PROTOCOL),
-    listed=_AS_LISTED,
+    # Whether it is a router (NTF_ROUTER) is ours to say: nothing is learnt here.
+    listed=(_FLAGS.start, 0xFF & ~_OFFLOADED, 0),
 )
 """IP -> MAC on a device: what the bridge answers with, and how the route plane reaches a VTEP."""
 
@@ -328,7 +330,10 @@ FILTER: Final = Kind(
     key=(_IFINDEX, _HANDLE, _PARENT_TO_INFO),
     value=(
         TCA_KIND,
-        *((_TCA_OPTIONS, each) for each in (_FLOWER_INDEV, _FLOWER_ENC_KEY_ID, _BPF_OPS)),
+        *(
+            (_TCA_OPTIONS, each)
+            for each in (_FLOWER_INDEV, _FLOWER_ETH_SRC, _FLOWER_ENC_KEY_ID, _BPF_OPS)
+        ),
         *((_TCA_OPTIONS, each) for each in (_FLOWER_ENC_IPV4_SRC, _FLOWER_ENC_IPV6_SRC)),
         *chain.from_iterable(_action(_TCA_OPTIONS, *way) for way in _ACTIONS),
     ),

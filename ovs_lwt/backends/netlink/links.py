@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ovs_lwt.backends.netlink import linkchange, present
+from ovs_lwt.backends.netlink import linkchange, portfilters, present
 from ovs_lwt.backends.netlink.linkchange import OURS, Change
 from ovs_lwt.backends.netlink.present import Present
 from ovs_lwt.backends.netlink.setup import Link, Member, Setup
@@ -90,9 +90,24 @@ class Links:
         self._right |= {link.name for link in setup.links}
         return self.there() if self.log else there
 
+    def evict(self, setup: Setup, there: Devices) -> None:
+        """Take ports that are not wanted any more out of their bridges, and our filters off them.
+
+        To be done before what is installed is read: nobody asks such a port what it holds, and it
+        would be in a VLAN that is about to be another tenant's.
+        """
+        for name in _leaving(setup, there, self._joined):
+            steps = list(portfilters.removal(name, there[name].index))
+            if failures := self.kernel.run(Transaction(steps)).failures:
+                raise Refused(f"the kernel refuses 'tc {failures[0].what}': {failures[0]}")
+            self._run([linkchange.leave(name)], there)
+
     def prune(self, setup: Setup, there: Devices) -> None:
-        """Take away devices and places in bridges that are ours, and are not wanted any more."""
-        self._run(_leave(setup, there, self._joined), there)
+        """Take away devices and places in bridges that are ours, and are not wanted any more; set
+        what was left for later.
+        """
+        self._run(map(linkchange.leave, _leaving(setup, there, self._joined)), there)
+        self._run(_flags([replace(each, flags=each.later) for each in setup.members], there), there)
         wanted = {link.name for link in setup.links}
         for kind in KINDS:
             gone = [
@@ -237,13 +252,14 @@ def _flags(members: Sequence[Member], there: Devices) -> Iterator[Change]:
             yield linkchange.mark_port(member.device, flags)
 
 
-def _leave(setup: Setup, there: Devices, joined: set[int]) -> Iterator[Change]:
+def _leaving(setup: Setup, there: Devices, joined: set[int]) -> Iterator[str]:
+    """The ports of ours that are in a bridge of ours, and are not wanted there."""
     bridges = {link.index for link in there.values() if link.alias == OURS}
     wanted = {member.device for member in setup.members}
     for each in there.values():
         ours = each.index in joined or each.alias.split(" ")[0] == OURS
         if each.master in bridges and ours and each.name not in wanted:
-            yield linkchange.leave(each.name)
+            yield each.name
 
 
 def _sysctls(setup: Setup) -> dict[str, str]:
@@ -351,8 +367,8 @@ def commands(setup: Setup) -> Iterator[str]:
         yield f"link set dev {link.name} addrgenmode none"
     for member in setup.members:
         yield linkchange.join(member).words
-        if member.flags:
-            yield linkchange.mark_port(member.device, member.flags).words
+        if flags := {**member.flags, **member.later}:
+            yield linkchange.mark_port(member.device, flags).words
     for up, change in ((True, linkchange.up), (False, linkchange.down)):
         yield from (change(link.name).words for link in setup.links if link.up is up)
 

@@ -116,6 +116,8 @@ class flower(nla):  # type: ignore[misc]  # noqa: N801
     nla_map = (
         (2, "TCA_FLOWER_INDEV", "asciiz"),
         (3, "TCA_FLOWER_ACT", "tca_act_prio"),
+        (6, "TCA_FLOWER_KEY_ETH_SRC", "l2addr"),
+        (7, "TCA_FLOWER_KEY_ETH_SRC_MASK", "l2addr"),
         (22, "TCA_FLOWER_FLAGS", "uint32"),
         (26, "TCA_FLOWER_KEY_ENC_KEY_ID", "be32"),
         (27, "TCA_FLOWER_KEY_ENC_IPV4_SRC", "ip4addr"),

@@ -44,12 +44,14 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class Member:
     """A device's place in a bridge. flags: of the port, by their names in `bridge link` (learning,
-    neigh_suppress, vlan_tunnel, locked, flood, …) -> on or off.
+    neigh_suppress, vlan_tunnel, locked, flood, …) -> on or off; later: the same, of what is changed
+    only once all entries are there, since one of them takes its place.
     """
 
     device: str
     bridge: str
     flags: Mapping[str, bool] = field(default_factory=dict)
+    later: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from ovs_lwt.backends.netlink import dumps, vteps
+from ovs_lwt.backends.netlink import carried, dumps, vteps
 from ovs_lwt.backends.netlink.machine import Machine, ThisMachine
 from ovs_lwt.backends.netlink.program import Rows
 from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Setup
@@ -43,6 +43,7 @@ class RoutePlane:
 
     def check(self, view: View) -> None:
         """Raise Refused if routes cannot carry the view here; nothing has been touched yet."""
+        carried.check(view, "route")
         topology = view.topology
         self._machine.forget()
         here = np.flatnonzero(view.here)

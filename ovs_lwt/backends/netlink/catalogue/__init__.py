@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from ovs_lwt.backends.netlink.catalogue import (
-    announcement,
     bridge,
     filter,
+    guest_port,
     neighbour,
     route,
     rule,
@@ -24,7 +24,7 @@ TEMPLATES: Final[dict[str, Template]] = {
     **dict(neighbour.templates()),
     **dict(route.templates()),
     **dict(filter.templates()),
-    **dict(announcement.templates()),
+    **dict(guest_port.templates()),
     **dict(rule.templates()),
 }
 """Name -> template. Addresses are IPv4 unless the name ends in 6; `_over6` names the underlay."""

@@ -13,14 +13,16 @@ from ovs_lwt.backends.netlink.templates import Attributes, Template
 
 DEV: Final = host("dev", signed=True)
 
-CONTINUE, DROP, PIPE = -1, 2, 3
-"""On to the next filter; gone; on to the next action (TC_ACT_*, include/uapi/linux/pkt_cls.h)."""
+CONTINUE, PASS, DROP, PIPE = -1, 0, 2, 3
+"""TC_ACT_* (include/uapi/linux/pkt_cls.h): on to the next filter; let through; gone; on to the next
+action."""
 
-FIRST, SECOND, THIRD = (PROTOCOL + (place << 8) for place in range(3))
+PREFERENCES: Final = tuple(PROTOCOL + (place << 8) for place in range(4))
+FIRST, SECOND, THIRD, FOURTH = PREFERENCES
 """Preferences, in the order in which filters are asked; the lowest byte says that one is ours. Of
 one device and direction, all that share a preference are of one kind."""
 
-_EVERY_PROTOCOL: Final = socket.htons(0x0003)  # ETH_P_ALL (include/uapi/linux/if_ether.h)
+EVERY_PROTOCOL: Final = socket.htons(0x0003)  # ETH_P_ALL (include/uapi/linux/if_ether.h)
 
 
 def flower(
@@ -77,7 +79,7 @@ def _filter(
             "index": DEV,
             "handle": host("handle"),
             "parent": parent,
-            "info": preference << 16 | _EVERY_PROTOCOL,
+            "info": preference << 16 | EVERY_PROTOCOL,
         },
         (("TCA_KIND", kind), ("TCA_OPTIONS", options)),
     )

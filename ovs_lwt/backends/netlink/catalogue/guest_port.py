@@ -1,4 +1,5 @@
-"""Filters of tc on a guest's port of plane bridge: no VLAN tags, and announcements for everybody.
+"""Filters of tc on a guest's port of plane bridge: no VLAN tags, no MAC but its own, and
+announcements for everybody.
 
 A bridge that answers neighbours (`neigh_suppress`) keeps every announcement from the tunnel: it
 takes for granted that something else tells the other hosts (net/bridge/br_arp_nd_proxy.c). So a
@@ -28,15 +29,18 @@ from ovs_lwt.backends.netlink.catalogue.classifier import (
     CONTINUE,
     DROP,
     FIRST,
+    FOURTH,
+    PASS,
     PIPE,
     SECOND,
+    THIRD,
     action,
     actions,
     bpf,
     flower,
 )
 from ovs_lwt.backends.netlink.kinds import EGRESS
-from ovs_lwt.backends.netlink.slots import host
+from ovs_lwt.backends.netlink.slots import host, mac
 from ovs_lwt.backends.netlink.templates import Template
 
 ANNOUNCER: Final = "an-lwt"
@@ -152,6 +156,28 @@ def templates() -> Iterator[tuple[str, Template]]:
                 SECOND,
             ),
         )
+    yield (
+        "filter.sender",
+        flower(
+            "A MAC that this guest may send from; others may too, so the bridge knows it nowhere.",
+            "src_mac {mac} action pass",
+            (
+                ("TCA_FLOWER_KEY_ETH_SRC", mac("mac")),
+                ("TCA_FLOWER_KEY_ETH_SRC_MASK", "ff:ff:ff:ff:ff:ff"),
+                actions("FLOWER", action("gact", PASS)),
+            ),
+            preference=THIRD,
+        ),
+    )
+    yield (
+        "filter.other_senders",
+        flower(
+            "From any other MAC it is not this guest.",
+            "action drop",
+            (actions("FLOWER", action("gact", DROP)),),
+            preference=FOURTH,
+        ),
+    )
     yield (
         "filter.announced",
         flower(
