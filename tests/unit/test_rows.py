@@ -274,3 +274,49 @@ def test_a_port_that_moves_affects_its_tenant() -> None:
     assert change.affected(view(overlay), view(overlay, ports=moved)) == {1010}
     assert change.affected(view(overlay), view(overlay, ports=marked)) == {2020}
     assert change.affected(view(overlay), view(overlay, ports=ports)) == frozenset()
+
+
+def test_nothing_grows_where_nobody_asks() -> None:
+    """An endpoint elsewhere is one flow to reach it and one for each address; one here, with an
+    address of either family, what it may say, and no more.
+    """
+    sizes = []
+    for more in ({}, {"far": "host2"}, {"near": "host1"}):
+        overlay = two_tenants()
+        for name, host in more.items():
+            overlay["tenants"]["blue"]["endpoints"][name] = {
+                "host": host,
+                "mac": "02:00:00:00:00:77",
+                "ip": ["10.0.0.77/24", "fd00::77/64"],
+            }
+        sizes.append(program.full(view(overlay)).flow_count)
+    plain, far, near = sizes
+    # Its MAC; IPv4, IPv6 and link-local address.
+    assert far - plain == 1 + 3
+    # Besides: classify 1; announce 3; security 4 before it has an address, 1 for other protocols,
+    # 2 for IPv4 (ARP, IP), 3 for each IPv6 address, 2 for each pair of IPv6 addresses.
+    assert near - far == 1 + 3 + 4 + 1 + 2 + 3 * 2 + 2 * 4
+
+
+def test_a_tenant_pays_for_what_it_asks_alone() -> None:
+    def asking(tenant: str) -> int:
+        """Flows of the other tenant that are there because of this one."""
+        overlay = two_tenants()
+        overlay["tenants"][tenant]["vlan_tagged"] = "carry"
+        guests = overlay["tenants"][tenant]["endpoints"]
+        guests["bare"] = {"host": "host1", "mac": "02:00:00:00:00:44"}
+        guests["free"] = {"host": "host1", "mac": "02:00:00:00:00:45", "spoofing": "allow"}
+        guests["web1"]["allowed_pairs"] = [{"mac": "00:00:5e:00:01:01", "ip": "10.0.0.100"}]
+        guests["web2"]["allowed_pairs"] = [{"mac": "00:00:5e:00:01:01", "ip": "10.0.0.100"}]
+        other = {"blue": 2020, "red": 1010}[tenant]
+        return sum(
+            flow.rows.columns["vni"].tolist().count(other) for flow in tenants_flows(view(overlay))
+        )
+
+    plain = [
+        flow.rows.columns["vni"].tolist().count(vni)
+        for flow in tenants_flows(view())
+        for vni in (1010, 2020)
+    ]
+    assert asking("blue") == sum(plain[1::2])
+    assert asking("red") == sum(plain[::2])
