@@ -44,12 +44,12 @@ def views(draw: st.DrawFn, topology: Topology, host: int) -> View:
     away = [topology.endpoint_id(i) for i in span if topology.endpoints.vtep[i] != host]
     ports = []
     for name in local:
-        what = draw(st.sampled_from((*["no"] * 12, "away", "moved", "marked")))
+        what = draw(st.sampled_from((*["no"] * 12, "away", "moved", "marked", "down")))
         if what != "away":
             number = _usual_port(name) + 500 * (what == "moved")
-            ports.append(
-                LocalPort(f"p{number}", number, name, marking="tc" if what == "marked" else "flow")
-            )
+            marking = "tc" if what == "marked" else "flow"
+            up = what != "down"
+            ports.append(LocalPort(f"p{number}", number, name, marking=marking, up=up))
     # Claims that come to nothing, most of them.
     for claim in draw(st.lists(st.sampled_from([*local, *away, "nobody/here"]), max_size=2)):
         ports.append(LocalPort(f"q{len(ports)}", 900 + len(ports), claim))

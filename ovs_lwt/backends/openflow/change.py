@@ -170,6 +170,11 @@ def _sides(old: View, new: View) -> tuple[_Side, _Side]:
             [_vnis_with_pairs(view, each) for view, each in zip((old, new), found, strict=True)]
         )
         side.tenants.append(side.known(vnis))
+    if old.requests != new.requests:
+        # What carries tags has a row of its own for the request port.
+        for side in (one, other):
+            carrying = side.view.here & side.view.topology.tenants.carry_tagged
+            side.tenants.append(np.flatnonzero(carrying))
     come_or_gone = np.union1d(_differing(_here(old), _here(new)), _reguarded(old, new))
     relisted = _relisted(one, other)
     replugged = _differing_ports(old, new)
