@@ -263,7 +263,8 @@ class Agent:
         checker.listen(now)
         if now >= checker.due and not checker.running:
             topology = self._topology
-            checker.start([host.expected(topology) for host in self._hosts.values()], now)
+            expected = [host.expected(topology) for host in self._hosts.values()]
+            checker.start([each for each in expected if each.here], now)
 
     def _tell(self, found: Found) -> None:
         for name, findings in found.items():

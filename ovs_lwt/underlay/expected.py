@@ -57,6 +57,11 @@ class Expected:
             },
         )
 
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine, where it can be looked at."""
+        return self.plane != "ovs" or self.where.startswith("unix:")
+
     def dumped(self) -> str:
         """As one line of JSON."""
         return json.dumps(asdict(self))

@@ -22,6 +22,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Self
 
+_ROOT, _SSL = "db:Open_vSwitch,Open_vSwitch", "db:Open_vSwitch,SSL"
+_TLS = {"private-key": "private_key", "certificate": "certificate", "ca-cert": "ca_cert"}
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
@@ -160,7 +162,10 @@ class OvsHost:
             self.run("ovsdb-tool", "create", str(database), _SCHEMA)
         # One that was killed leaves its socket behind: waiting for it would prove nothing.
         self.socket.unlink(missing_ok=True)
-        self._ovsdb = self._spawn("ovsdb-server", f"--remote=punix:{self.socket}", str(database))
+        # As ovs-ctl starts it: `ovs-vsctl set-manager` and `set-ssl` then say the rest.
+        words = [f"--remote=punix:{self.socket}", f"--remote={_ROOT},manager_options"]
+        words += [f"--{option}={_SSL},{column}" for option, column in _TLS.items()]
+        self._ovsdb = self._spawn("ovsdb-server", *words, str(database))
         self._await(self._ovsdb, self.socket.exists)
 
     def stop_ovsdb(self) -> None:
