@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import cycle
 
-from ovs_lwt import status
+from ovs_lwt import logbook, status
 from ovs_lwt.changes import hosts_touched
 from ovs_lwt.checker import Checker, Found
 from ovs_lwt.control import ControlSocket, Request
@@ -162,8 +162,13 @@ class Agent:
         control.offer(self.commands())
         self.control = control
 
-    def run(self) -> None:
-        """Run until `stop`. No exception ends it: the connection that it came from starts over."""
+    def run(self, places: Collection[str] = ()) -> None:
+        """Run until `stop`. No exception ends it: the connection that it came from starts over.
+
+        places: where switches may call, for the log
+        """
+        control = self.control.path if self.control is not None else None
+        LOG.info("%s", logbook.start(self._source.describe(), self._hosts, control, places))
         while self._running:
             wait = 0.0 if self._turns else POLL
             item = self._receive(wait)
@@ -176,6 +181,7 @@ class Agent:
         if self._checker is not None:
             self._checker.close()
         self._close_hosts()
+        LOG.info("ovs-lwt has stopped; what is installed stays")
 
     def _close_hosts(self) -> None:
         for host in self._hosts.values():
@@ -341,6 +347,8 @@ class Agent:
         self._prepare(topology, concerned if anew else kernels | shaken)
         for name in concerned:
             self._behind.setdefault(name, self._topology)
+        if what := logbook.change(self._topology, topology):
+            LOG.info("the overlay has changed: %s", what)
         self._topology, self._grounds = topology, grounds
         if shaken:
             if self._checker is not None:

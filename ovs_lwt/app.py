@@ -110,6 +110,11 @@ class Reception:
             self._doors[host] = listening.HostDoor(host, self._bridge, rundir)
         return self._doors[host].target()
 
+    def places(self) -> list[str]:
+        """Where switches may call, for the log."""
+        doors = [str(door.path) for door in self._doors.values()]
+        return doors if self._elsewhere is None else [*doors, self._elsewhere]
+
     def close(self) -> None:
         """Listen no more."""
         for door in self._doors.values():
@@ -180,7 +185,7 @@ class OvsLwt(framework.App):
         self._thread = FW.hub.spawn(self._work)
 
     def _work(self) -> None:
-        self._agent.run()
+        self._agent.run(self._reception.places())
         self._reception.close()
         if not self._stopping:
             # `exit`, by the control socket: the framework would go on listening, for nobody.

@@ -23,6 +23,7 @@ from oslo_config import cfg as oslo
 from ovs_lwt import __version__, appfiles, stopping
 from ovs_lwt.backends.openflow import framework, listening
 from ovs_lwt.backends.openflow.framework import Framework
+from ovs_lwt.journal import formatter_for
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 
 PROGRAM = "ovs-lwt manager"
@@ -181,13 +182,13 @@ def _parse(fw: Framework, words: Sequence[str], overrides: Mapping[str, object])
 
 
 def _start_log(fw: Framework) -> None:
-    """Log as the framework's options say, with the time, which neither framework gives."""
+    """Log as the framework's options say, with the time or for the journal the priority, which
+    neither framework gives.
+    """
     fw.module("log").init_log()
     for handler in logging.getLogger().handlers:
         if handler.formatter is None:
-            handler.setFormatter(
-                logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-            )
+            handler.setFormatter(formatter_for(handler))
 
 
 def _load(fw: Framework, manager: Any, names: Sequence[str]) -> None:

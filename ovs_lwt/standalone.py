@@ -14,6 +14,7 @@ from ovs_lwt import stopping
 from ovs_lwt.agent import Agent, Item, Reload
 from ovs_lwt.checker import Checker
 from ovs_lwt.control import ControlSocket, introduction
+from ovs_lwt.journal import formatter_for
 from ovs_lwt.plane import Options
 from ovs_lwt.sources import Source
 
@@ -32,10 +33,9 @@ def serve(
     SIGHUP reads the source again. What is installed stays. Raises Refused, as the agent does when
     it starts, and OverlayInvalid.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_for(handler))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     hangups: deque[Item] = deque()
     with stopping.on_signal() as stop, stopping.no_hangups():
 

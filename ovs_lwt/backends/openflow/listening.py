@@ -54,6 +54,11 @@ class HostDoor:
         self._door: Door | None = None
         self._path, self._identity = rundir, (0, 0)
 
+    @property
+    def path(self) -> Path:
+        """The socket; the folder that it is to be in, as long as there is none."""
+        return self._path
+
     def target(self) -> str:
         """Return what the switch's Controller row is to say; listen, unless the socket is there.
 
