@@ -22,6 +22,7 @@ from ovs_lwt import logbook, status
 from ovs_lwt.changes import hosts_touched
 from ovs_lwt.checker import Checker, Found
 from ovs_lwt.control import ControlSocket, Request
+from ovs_lwt.intake import Intake
 from ovs_lwt.memory import share_allocator
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Plane as PlaneName
@@ -122,7 +123,8 @@ class Agent:
     ) -> None:
         share_allocator()
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
-        self._topology = source.read()
+        self._intake = Intake(source, options.brake)
+        self._topology = self._intake.first()
         self._version: Hashable = source.version()
         self._grounds = {name: _Ground.of(self._topology, name) for name, _ in hosts}
         self._hosts: dict[str, Plane] = {}
@@ -316,20 +318,26 @@ class Agent:
 
     # The overlay
 
-    def reload(self, *, anew: bool = False) -> list[str]:
+    def reload(self, *, anew: bool = False, force: bool = False) -> list[str]:
         """Read the source again. Returns what is wrong with it; then everything stays as it was.
 
         anew: every host is prepared, looks and is audited; else only those that may be concerned
+        force: whatever it takes away, and whatever number it gives to another tenant
         """
         self._version = self._source.version()
         try:
-            self._take_over(self._source.read(), anew=anew)
+            topology = self._intake.next(self._topology, force=force)
+            self._take_over(topology, anew=anew)
         except OverlayInvalid as invalid:
             problems = [str(mistake) for mistake in invalid.mistakes]
         except Refused as refused:
-            problems = [str(refused)]
+            problems = str(refused).splitlines()
         else:
+            for host in self._hosts.values():
+                host.rename(self._intake.renamed)
+            self._intake.accept(topology)
             return []
+        self._intake.refuse(tuple(problems))
         LOG.error("the overlay is not taken over, everything stays as it was:")
         for problem in problems:
             LOG.error("  %s", problem)
@@ -407,6 +415,7 @@ class Agent:
             "status": self._serve_status,
             "expects": self._serve_expects,
             "reload": self._serve_reload,
+            "reload-force": lambda request: self._serve_reload(request, force=True),
             "exit": self._serve_exit,
         }
 
@@ -418,8 +427,8 @@ class Agent:
         every = [host.expected(self._topology) for host in self._hosts.values()]
         request.reply(json.dumps([asdict(expected) for expected in every]))
 
-    def _serve_reload(self, request: Request) -> None:
-        problems = self.reload(anew=True)
+    def _serve_reload(self, request: Request, *, force: bool = False) -> None:
+        problems = self.reload(anew=True, force=force)
         if problems:
             request.error("\n".join(problems))
             return
@@ -432,7 +441,11 @@ class Agent:
     def status(self) -> str:
         """What `ovs-appctl -t … status` prints: see docs/status.md."""
         hosts = {
-            name: status.of_host(host.status(), host.findings(), self._checked.get(name))
+            name: status.of_host(
+                host.status(),
+                [*self._intake.findings(), *host.findings()],
+                self._checked.get(name),
+            )
             for name, host in self._hosts.items()
         }
-        return status.whole(hosts, {}, self._began)
+        return status.whole(hosts, self._intake.status(), self._began)

@@ -23,7 +23,9 @@ from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import Source, on_plane
+from ovs_lwt.sources.kept import accepted_in
 from ovs_lwt.sources.overlay_file import OverlayFile
+from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB, run_directory
 from ovs_lwt.vswitch.database import use_tls
 
@@ -73,7 +75,14 @@ FW.register_options(
         ),
         _GROUP.StrOpt("overlay-plane", choices=PLANES, help="all hosts on this plane"),
         _GROUP.StrOpt(
-            "overlay-state", default=str(STATE), help="where VLAN numbers of plane bridge are kept"
+            "overlay-state", default=str(STATE), help="where is kept what must outlive the agent"
+        ),
+        _GROUP.IntOpt(
+            "overlay-brake",
+            default=BRAKE_SHARE,
+            min=0,
+            max=100,
+            help="percent of the endpoints that one change of the overlay may take away",
         ),
         _GROUP.StrOpt("overlay-control", help=f"control socket (default: {FOLDER}/HOST.ctl)"),
     ]
@@ -158,6 +167,7 @@ class OvsLwt(framework.App):
             watch=conf.overlay_watch,
             state=Path(conf.overlay_state),
             agent=introduction(control_path),
+            brake=conf.overlay_brake,
         )
         source = self.source()
         # First of all: where another controller runs, it shall not lose its switch.
@@ -174,7 +184,9 @@ class OvsLwt(framework.App):
     def source(self) -> Source:
         """Where the overlay comes from. An app that has it from elsewhere is a subclass."""
         conf = FW.CONF
-        return on_plane(OverlayFile(Path(conf.overlay)), conf.overlay_plane)
+        ((first, _), *_) = _hosts(conf.overlay, conf.overlay_host)
+        keep = accepted_in(Path(conf.overlay_state), first)
+        return on_plane(OverlayFile(Path(conf.overlay), keep), conf.overlay_plane)
 
     def start(self) -> None:
         """Begin: called by the framework once every app is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 # TENANT/NAME of the endpoint behind the port.
@@ -18,6 +18,16 @@ MARKING_KEY: Final = "ovs-lwt-marking"
 ERROR_KEY: Final = "ovs-lwt-error"
 
 KERNEL_MARKINGS: Final = frozenset({"tc", "nft"})
+
+
+def renamed_claims(
+    guests: Mapping[str, str], renamed: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """(port, endpoint) of guests (port -> endpoint) whose tenants are renamed (old -> new)."""
+    for port, claim in guests.items():
+        tenant, _, name = claim.partition("/")
+        if tenant in renamed:
+            yield port, f"{renamed[tenant]}/{name}"
 
 
 def claimed_endpoint(external_ids: Mapping[str, str]) -> str | None:

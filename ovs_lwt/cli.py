@@ -36,7 +36,9 @@ from ovs_lwt.lab.demo import demo
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import on_plane
+from ovs_lwt.sources.kept import accepted_in
 from ovs_lwt.sources.overlay_file import OverlayFile, planes_in
+from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
 
 app = typer.Typer(
@@ -159,6 +161,14 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take over changes of the file as they are saved.")
     ] = False,
+    brake: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Percent of the endpoints that one change may take away (`reload --force`: more).",
+        ),
+    ] = BRAKE_SHARE,
     keep_foreign: Annotated[
         bool, typer.Option("--keep-foreign", help="Leave flows alone whose cookie is not ours.")
     ] = False,
@@ -176,9 +186,10 @@ def run(
     if not _any_on_ovs(overlay, host, plane):
         from ovs_lwt.standalone import serve
 
-        source = on_plane(OverlayFile(overlay), plane.value if plane else None)
-        options = Options(bridge, None, watch=watch, state=state)
         pairs = [(name, where) for name, _, where in (word.partition("=") for word in host)]
+        kept = OverlayFile(overlay, accepted_in(state, pairs[0][0]))
+        source = on_plane(kept, plane.value if plane else None)
+        options = Options(bridge, None, watch=watch, state=state, brake=brake)
         raise typer.Exit(
             serve(source, pairs, options, control or FOLDER / f"{pairs[0][0]}.ctl", verbose=verbose)
         )
@@ -190,6 +201,7 @@ def run(
         "overlay_host": _places(overlay, host, plane, ovsdb),
         "overlay_plane": plane.value if plane else None,
         "overlay_state": str(state),
+        "overlay_brake": brake,
         "overlay_bridge": bridge,
         "overlay_controller": controller or "unix",
         "overlay_datapath": datapath.value,
@@ -339,9 +351,16 @@ def reload(
     control: Annotated[
         Path | None, typer.Option(help=f"Its control socket. Default: {FOLDER}/HOST.ctl")
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Also if it takes away many endpoints, or gives a number to another tenant.",
+        ),
+    ] = False,
 ) -> None:
     """Let the running controller read its overlay again; tells what has changed on the switch."""
-    print(ask(_control(host, control), "reload"))
+    print(ask(_control(host, control), "reload-force" if force else "reload"))
 
 
 @app.command()

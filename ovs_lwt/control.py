@@ -113,7 +113,7 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
     with what the controller says is wrong.
     """
     if within is None:
-        within = RELOADS_WITHIN if command == "reload" else ANSWERS_WITHIN
+        within = RELOADS_WITHIN if command.startswith("reload") else ANSWERS_WITHIN
     deadline = time.monotonic() + within
     error, stream = _open(path, deadline)
     if error in (errno.EACCES, errno.EPERM):

@@ -25,7 +25,8 @@ from ovs_lwt.backends.netlink.setup import Forwarding, Link, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transaction import Counts
 from ovs_lwt.backends.netlink.transport import Kernel
-from ovs_lwt.backends.outcome import Repairs, Synced
+from ovs_lwt.backends.outcome import Moment, Repairs, Synced
+from ovs_lwt.claims import renamed_claims
 from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
@@ -34,7 +35,7 @@ from ovs_lwt.ports import portless, resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.veth.marks import MarkKeeper
-from ovs_lwt.veth.netlink import spoken_by_kernel
+from ovs_lwt.veth.netlink import inside, spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
@@ -97,6 +98,7 @@ class KernelHost:
         self.last: Synced[Counts] | None = None
         self.refused: session.KernelRefused | None = None
         self.repairs = Repairs()
+        self.synced = Moment()
         self._netns = netns
         self._clock = clock
         with spoken_by_kernel(f"speak to the kernel for {name}"):
@@ -294,6 +296,7 @@ class KernelHost:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
                 self.repairs.note(event.repaired)
+                self.synced.now()
                 give_back(event.counts.changes + event.counts.unchanged)
             case session.KernelRefused(reasons, more, retry_in):
                 again = self.refused is not None and self.refused.reasons == reasons
@@ -334,6 +337,17 @@ class KernelHost:
         """What the kernel refused."""
         return self.refused.reasons if self.refused else ()
 
+    def rename(self, renamed: Mapping[str, str]) -> None:
+        """Have devices that claim endpoints of these tenants claim them anew."""
+        again = dict(renamed_claims(self.guests, renamed))
+        if not again:
+            return
+        with spoken_by_kernel(f"rename the claims of {self.name}"), inside(self._netns) as netlink:
+            for port, claim in again.items():
+                netlink.link("set", ifname=port, ifalias=f"{_CLAIM}{claim}")
+        for port, claim in again.items():
+            self._voice.say(logging.INFO, f"port {port} claims {claim} now: its tenant is renamed")
+
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""
         return Expected.of(
@@ -360,9 +374,12 @@ class KernelHost:
             "strangers": self.strangers,
             "marking": dict(self._marks.marking()),
             "repaired": self.repairs.count,
+            "repaired_at": self.repairs.last,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,
+            "synced": self.synced.ago,
+            "trouble": list(self._voice.errors),
         }
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ovs_lwt.backends.openflow import floods, limits, neighbours, rawstats, session
@@ -11,7 +11,8 @@ from ovs_lwt.backends.openflow.claimants import ANSWERS, ANSWERS_BUSY, Claimants
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
-from ovs_lwt.backends.outcome import Repairs, Synced
+from ovs_lwt.backends.outcome import Moment, Repairs, Synced
+from ovs_lwt.claims import renamed_claims
 from ovs_lwt.findings import Finding, fail
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
@@ -52,6 +53,7 @@ class OvsHost:
         self.last: Synced[Counts] | None = None
         self.refused: session.SwitchRefused | None = None
         self.repairs = Repairs()
+        self.synced = Moment()
         self._options = options
         self._planned: SwitchPlan | None = None
         # Whether its switch has been seen, and whether the overlay has replicators.
@@ -119,6 +121,10 @@ class OvsHost:
         """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
         for mended in self._marks.run():
             self._voice.say(logging.WARNING, mended)
+        if repaired := self.switch.repairs():
+            self.repairs.note(len(repaired))
+            self._voice.say(logging.WARNING, f"repaired {len(repaired)} settings of the switch:")
+            self._voice.list(logging.WARNING, repaired)
         if not self.preparing:
             self._voice.trouble(self.trouble)
         news = self.switch.run()
@@ -303,6 +309,7 @@ class OvsHost:
             case Synced():
                 self.last, self.refused = self._voice.synced(event, self.last), None
                 self.repairs.note(event.repaired)
+                self.synced.now()
                 give_back(event.counts.changes + event.counts.unchanged)
             case session.ForeignRemoved(lines):
                 what = "flows or groups that are not ours"
@@ -333,6 +340,18 @@ class OvsHost:
     def outcome(self) -> str:
         """How it last came out, or what the session is at."""
         return str(self.last.counts if self.last else self.session.state)
+
+    def _tunnel(self) -> dict[str, object]:
+        """The shared port, as planned and as it is."""
+        if self._planned is None:
+            return {}
+        shared = self._planned.tunnels[0]
+        return {
+            "port": shared.name,
+            "udp_port": shared.udp_port,
+            "local": self._planned.local_vtep,
+            "number": self.switch.tunnel_ofport(),
+        }
 
     def portless(self) -> list[str]:
         """The host's endpoints that have no port here."""
@@ -365,6 +384,14 @@ class OvsHost:
         """Seconds without a sign of progress from its switch."""
         return now - self.session.heard
 
+    def rename(self, renamed: Mapping[str, str]) -> None:
+        """Have ports that claim endpoints of these tenants claim them anew."""
+        again = dict(renamed_claims(self.guests, renamed))
+        if again:
+            self.switch.rewrite_claims(again)
+        for port, claim in again.items():
+            self._voice.say(logging.INFO, f"port {port} claims {claim} now: its tenant is renamed")
+
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""
         return Expected.of(
@@ -373,7 +400,19 @@ class OvsHost:
 
     def findings(self) -> Sequence[Finding]:
         """What it has found wrong itself."""
-        return () if self.trouble is None else (fail("switch", self.trouble, ""),)
+        found = [] if self.trouble is None else [fail("switch", self.trouble, "")]
+        if not self.switch.connected:
+            stands = " (and the userspace datapath stands still meanwhile)"
+            userspace = self._view is not None and self._view.userspace
+            found.append(
+                fail(
+                    "ovsdb",
+                    f"ovsdb-server at {self.switch.remote} does not answer"
+                    f"{stands if userspace else ''}",
+                    "see whether it runs (systemctl status ovsdb-server)",
+                )
+            )
+        return found
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
         """Log what a check has found, as far as it is news."""
@@ -388,13 +427,17 @@ class OvsHost:
             "groups": self.session.group_count,
             "ports": self.guests,
             "errors": self.errors,
+            "tunnel": self._tunnel(),
             "portless": self.portless(),
             "strangers": self.strangers,
             "marking": self._marks.marking(),
             "wide_floods": self.wide_floods,
             "replication": str(self._offer),
             "repaired": self.repairs.count,
+            "repaired_at": self.repairs.last,
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,
+            "synced": self.synced.ago,
+            "trouble": list(self._voice.errors),
         }

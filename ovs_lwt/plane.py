@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from ovs_lwt.findings import Finding
 from ovs_lwt.topology import Topology
+from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.underlay.expected import Expected
 
-STATE: Final = Path("/var/lib/ovs-lwt")
-"""Where a host keeps what must outlive its agent."""
+STATE: Final = Path(os.environ.get("STATE_DIRECTORY") or "/var/lib/ovs-lwt")
+"""Where a host keeps what must outlive its agent. (systemd says it: systemd.exec(5).)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Options:
     target: says the OVSDB target that a host's switch gets, by the host's name and its OVSDB; it
     may raise Refused; no target leaves the switch's own alone
     agent: who this is, for another agent that comes second
+    brake: percent of the endpoints that one change of the overlay may take away
     """
 
     bridge: str
@@ -34,6 +37,7 @@ class Options:
     watch: bool = False
     state: Path = STATE
     agent: str = ""
+    brake: int = BRAKE_SHARE
 
 
 class Plane(Protocol):
@@ -81,6 +85,9 @@ class Plane(Protocol):
 
     def refusals(self) -> tuple[str, ...]:
         """What was refused, and why; empty if nothing was."""
+
+    def rename(self, renamed: Mapping[str, str]) -> None:
+        """Have ports that claim endpoints of these tenants (old name -> new) claim them anew."""
 
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""

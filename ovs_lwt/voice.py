@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from ovs_lwt.backends.outcome import C, Synced
@@ -12,13 +14,18 @@ from ovs_lwt.findings import Finding, Level
 
 _LOG: Final = logging.getLogger("ovs_lwt")
 _SHOWN: Final = 10  # lines of a report that may be long
+_REMEMBERED: Final = 10  # errors
 
 
 @dataclass(slots=True)
 class Voice:
-    """Speaks for the host called `name`, and says nothing twice."""
+    """Speaks for the host called `name`, and says nothing twice.
+
+    errors: the last ones, with the time (ISO 8601), newest last
+    """
 
     name: str
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _told: dict[str, str] = field(default_factory=dict)
     _wide: dict[str, str] = field(default_factory=dict)
     _found: frozenset[str] = frozenset()
@@ -27,6 +34,9 @@ class Voice:
     def say(self, level: int, text: str) -> None:
         """Say one thing."""
         _LOG.log(level, "%s: %s", self.name, text)
+        if level >= logging.ERROR:
+            moment = datetime.now(UTC).isoformat(timespec="seconds")
+            self.errors.append(f"{moment} {text.strip()}")
 
     def list(self, level: int, lines: Sequence[str], more: int = 0) -> None:
         """Say many things, the first of them in full. more: how many are not among the lines."""

@@ -53,6 +53,22 @@ class Synced(Generic[C]):
 
 
 @dataclass(slots=True)
+class Moment:
+    """When something was last so."""
+
+    at: float | None = None
+
+    def now(self) -> None:
+        """It is now."""
+        self.at = time.monotonic()
+
+    @property
+    def ago(self) -> float | None:
+        """Seconds since then; None: never."""
+        return None if self.at is None else round(time.monotonic() - self.at, 1)
+
+
+@dataclass(slots=True)
 class Repairs:
     """What others have changed and we have put right, since the agent started.
 

@@ -104,12 +104,15 @@ def _host(name: str, about: Mapping[str, Any]) -> Iterator[str]:
         yield f"  port  {port}  {endpoint}{f', marked by {who}' if who else ''}"
     for port, error in sorted(about["errors"].items()):
         yield f"  port  {port}  {error}"
-    if about.get("unclaimed"):
-        yield f"  ports without a claim  {listing(about['unclaimed'], _SHOWN)}"
-    if about.get("missing"):
-        yield f"  endpoints without a port  {listing(about['missing'], _SHOWN)}"
+    if about.get("portless"):
+        yield f"  endpoints without a port  {listing(about['portless'], _SHOWN)}"
+    if about.get("strangers"):
+        whose = (f"{port} ({id_})" if id_ else port for port, id_ in about["strangers"].items())
+        yield f"  ports that are no endpoint's  {listing(whose, _SHOWN)}"
     if about.get("repaired"):
         yield f"  repaired  {about['repaired']:,} times since the agent started"
+    for line in about.get("trouble") or ():
+        yield f"  error  {line}"
 
 
 _KINDS: Final = ("flows", "groups", "entries")

@@ -20,6 +20,14 @@ _SUMS: Final = "SHA256SUMS"
 _NEW: Final = ".new"
 
 
+def accepted_in(state: Path, host: str) -> Path:
+    """Return the folder of the overlay that was last accepted, by the agent of this (first) host.
+
+    state: where agents keep what must outlive them
+    """
+    return state / f"{host}.accepted"
+
+
 @dataclass(slots=True, eq=False)
 class Kept:
     """A folder with the files of one overlay; None keeps nothing, and only digests are made."""

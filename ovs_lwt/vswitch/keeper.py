@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -47,6 +48,8 @@ class Held(Protocol):
     def datapath_type(self) -> DatapathType: ...
     def report_errors(self, errors: Mapping[str, str]) -> None: ...
     def record_markings(self, markings: Mapping[str, str]) -> None: ...
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None: ...
+    def deviations(self, plan: SwitchPlan) -> list[str]: ...
     def wait(self, wake: int, seconds: float) -> None: ...
     def close(self) -> None: ...
 
@@ -74,6 +77,8 @@ class SwitchKeeper:
         self._news = self._told = 0
         self._errors: Mapping[str, str] = {}
         self._markings: dict[str, str] = {}
+        self._claims: dict[str, str] = {}
+        self._repairs: deque[str] = deque()
         self._remarks = threading.Lock()
         self._done: SwitchPlan | None = None
         self._retry, self._not_before = RETRY_FIRST, 0.0
@@ -109,6 +114,18 @@ class SwitchKeeper:
         self._told = news
         return news != before
 
+    def repairs(self) -> list[str]:
+        """What others had changed and has been put right since the last time, a sentence each."""
+        found: list[str] = []
+        while self._repairs:
+            found.append(self._repairs.popleft())
+        return found
+
+    @property
+    def connected(self) -> bool:
+        """Whether ovsdb-server answers, as far as is known."""
+        return self._switch is None or self._switch.connected
+
     def ports(self) -> tuple[LocalPort, ...]:
         """Return the bridge's ports as last seen, without the tunnel's."""
         return () if self._switch is None else self._switch.ports()
@@ -136,6 +153,12 @@ class SwitchKeeper:
         """Say on each of these ports who sets the tenant's mark, as soon as may be."""
         with self._remarks:
             self._markings |= markings
+        self._ring()
+
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
+        """Have these ports claim these endpoints, as soon as may be."""
+        with self._remarks:
+            self._claims |= claims
         self._ring()
 
     def close(self) -> None:
@@ -179,6 +202,11 @@ class SwitchKeeper:
                 self._news += 1
             self._switch.refuse_second()
             plan = replace(wanted, controller=self._target())
+            kept = plan == self._done and asked == self._settled and self._switch.connected
+            if kept and (differing := self._switch.deviations(plan)):
+                # Somebody else's hands, or a switch that was made anew.
+                self._done = None
+                self._repairs += differing
             if plan != self._done or asked != self._settled:
                 self._done = None
                 self._switch.prepare(plan)
@@ -206,6 +234,9 @@ class SwitchKeeper:
         switch.report_errors(self._errors)
         with self._remarks:
             markings, self._markings = self._markings, {}
+            claims, self._claims = self._claims, {}
+        if claims:
+            switch.rewrite_claims(claims)
         if markings:
             switch.record_markings(markings)
 

@@ -23,7 +23,7 @@ _MODULE: Final = "openvswitch"
 # Probes and back-off in ms, rates in packets a second. A large bundle keeps ovs-vswitchd's main
 # thread busy for seconds: with the default probe of 5 s it would then hang up on its controller.
 # The rate limits what one switch can ask of the app that answers neighbour solicitations.
-_CONTROLLER: Final = {
+CONTROLLER: Final = {
     "connection_mode": ["out-of-band"],
     "inactivity_probe": [60_000],
     "max_backoff": [1_000],
@@ -31,7 +31,7 @@ _CONTROLLER: Final = {
     "controller_burst_limit": [250],
 }
 # Bundles need 1.4, inserting a group's buckets 1.5.
-_PROTOCOLS: Final = frozenset({"OpenFlow14", "OpenFlow15"})
+PROTOCOLS: Final = frozenset({"OpenFlow14", "OpenFlow15"})
 
 
 def is_ours(row: Row) -> bool:
@@ -135,9 +135,9 @@ def write_plan(
     if plan.agent:
         assign_key(bridge, "external_ids", AGENT_KEY, plan.agent)
     spoken = set(getattr(bridge, "protocols", None) or ())
-    if spoken and not spoken >= _PROTOCOLS:
+    if spoken and not spoken >= PROTOCOLS:
         # No protocols at all means all of them.
-        bridge.protocols = sorted(spoken | _PROTOCOLS)
+        bridge.protocols = sorted(spoken | PROTOCOLS)
     for tunnel in plan.tunnels:
         _write_tunnel(database, transaction, bridge, tunnel)
     for name in plan.absent:
@@ -186,7 +186,7 @@ def _write_controller(
     if keep is not None and target is not None:
         assign(keep, "target", target)
         assign_key(keep, "external_ids", _OWNER_KEY, _CONTROLLER_ROW)
-        for column, value in _CONTROLLER.items():
+        for column, value in CONTROLLER.items():
             assign(keep, column, value)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ovs_lwt.claims import (
     ATTACHED_MAC_KEY,
+    ENDPOINT_KEY,
     ERROR_KEY,
     IFACE_ID_KEY,
     MARKING_KEY,
@@ -17,6 +18,7 @@ from ovs_lwt.claims import (
 )
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
+from ovs_lwt.vswitch.deviations import deviations
 from ovs_lwt.vswitch.plan import (
     DEFAULT_BRIDGE,
     DEFAULT_OVSDB,
@@ -299,6 +301,23 @@ class LocalSwitch:
             self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
         except Refused as refusal:
             _LOG.warning("bridge %s: markings are not written yet: %s", self.bridge, refusal)
+
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
+        """Have these ports claim these endpoints; like `report_errors` otherwise."""
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                if interface.name in claims:
+                    assign_key(interface, "external_ids", ENDPOINT_KEY, claims[interface.name])
+
+        try:
+            self._database.transact("rename claims", compose, self._timeout)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: claims are not renamed: %s", self.bridge, refusal)
+
+    def deviations(self, plan: SwitchPlan) -> list[str]:
+        """Return what of the plan is not so, a sentence each; wait for nothing."""
+        return deviations(self._database, plan)
 
     def add_port(
         self,

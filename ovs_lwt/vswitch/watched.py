@@ -32,6 +32,13 @@ class WatchedSwitch(Protocol):
     def run(self) -> bool:
         """Say whether anything that can be asked for has changed."""
 
+    def repairs(self) -> list[str]:
+        """Return what others had changed and has been put right since the last time."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether ovsdb-server answers."""
+
     def ports(self) -> tuple[LocalPort, ...]:
         """Return the bridge's ports, without its VXLAN ports."""
 
@@ -49,6 +56,9 @@ class WatchedSwitch(Protocol):
 
     def record_markings(self, markings: Mapping[str, str]) -> None:
         """Say on each of these ports who sets the tenant's mark."""
+
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
+        """Have these ports claim these endpoints."""
 
     def close(self) -> None:
         """Let go of the switch, which stays as it is."""

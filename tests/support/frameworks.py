@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +98,14 @@ def running(command: Sequence[str], log: Path, netns: str | None = None) -> Iter
         process.wait()
 
 
+_NUMBERS = itertools.count(1)
+_STATES = Path(tempfile.mkdtemp(prefix="ovs-lwt-state-"))
+atexit.register(shutil.rmtree, _STATES, ignore_errors=True)
+
+
 def environment() -> dict[str, str]:
-    """The environment in which an interpreter finds this checkout, whatever it has installed."""
-    return os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    """The environment in which an interpreter finds this checkout, whatever it has installed, and
+    an agent keeps nothing from its last life, unless it is told where (`--state`).
+    """
+    state = _STATES / str(next(_NUMBERS))
+    return os.environ | {"PYTHONPATH": str(CHECKOUT), "STATE_DIRECTORY": str(state)}

@@ -72,6 +72,8 @@ class FakeOvsdb:
     refusal: str | None = None
     trouble: str | None = None
     preparing: bool = False
+    connected: bool = True
+    repaired: list[str] = field(default_factory=list)
 
     def check(self, plan: SwitchPlan) -> None:
         if self.refusal:
@@ -106,6 +108,14 @@ class FakeOvsdb:
             replace(port, marking=markings.get(port.name, port.marking)) for port in self.found
         ]
         self.changed = True
+
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
+        self.found = [replace(port, claim=claims.get(port.name, port.claim)) for port in self.found]
+        self.changed = True
+
+    def repairs(self) -> list[str]:
+        found, self.repaired = self.repaired, []
+        return found
 
     def close(self) -> None:
         self.found = []

@@ -74,6 +74,66 @@ def test_it_is_put_right(stage: tuple[OvsHost, Controller], overlay: Path, what:
         assert untouched(kept, after) or "takes the place" in what or "round" in what
 
 
+SETTINGS = {
+    "an option of the tunnel": ["set", "interface", "vx-lwt", "options:key=77"],
+    "another UDP port": ["set", "interface", "vx-lwt", "options:dst_port=4799"],
+    "another address": ["set", "interface", "vx-lwt", "options:local_ip=192.0.2.99"],
+    "no tunnel": ["del-port", "vx-lwt"],
+    "standalone": ["set-fail-mode", BRIDGE, "standalone"],
+    "another datapath id": ["set", "bridge", BRIDGE, "other_config:datapath-id=00000000000000aa"],
+    "one protocol": ["set", "bridge", BRIDGE, "protocols=OpenFlow10"],
+    "no controller": ["del-controller", BRIDGE],
+    "another controller": ["set-controller", BRIDGE, "tcp:127.0.0.1:6699"],
+    "a probe that hangs up": ["set", "controller", "OURS", "inactivity_probe=1000"],
+    "tables without names": ["clear", "bridge", BRIDGE, "flow_tables"],
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_what_was_prepared_is_kept(
+    stage: tuple[OvsHost, Controller], overlay: Path, what: str
+) -> None:
+    """The bridge, its port, its controller: reconciled like flows, and said with a count."""
+    host, running = stage
+    before, counted = flows(host), running.status()["repaired"]
+    ours = host.vsctl("get", "bridge", BRIDGE, "controller").strip("[]").split(", ")
+    agents = [row for row in ours if "ovs-lwt" in host.vsctl("list", "controller", row)]
+    host.vsctl(*(agents[0] if word == "OURS" else word for word in SETTINGS[what]))
+    assert eventually(lambda: running.status().get("repaired", 0) > counted, 15), running.log
+    assert running.in_sync("blue/web1"), running.log
+    assert eventually(lambda: set(flows(host)) == set(before), 15), difference(host, overlay)
+    assert eventually(lambda: difference(host, overlay) == "", 10)
+    assert "settings of the switch" in running.log
+
+
+def test_the_bridge_is_deleted_and_comes_back(
+    stage: tuple[OvsHost, Controller], overlay: Path
+) -> None:
+    """With its flows; its guests' ports are who made them to bring back."""
+    host, running = stage
+    host.vsctl("del-br", BRIDGE)
+    assert eventually(lambda: f"there was no bridge {BRIDGE}" in running.log, 15), running.log
+    assert running.in_sync(), running.log
+    assert running.status()["portless"] == ["blue/web1", "red/web1"]
+    plug(host, {"p1": "blue/web1"})
+    assert running.in_sync("blue/web1"), running.log
+    assert eventually(lambda: difference(host, overlay) == "", 10)
+
+
+def test_the_database_dies(stage: tuple[OvsHost, Controller]) -> None:
+    host, running = stage
+    host.stop_ovsdb()
+    try:
+        assert eventually(lambda: running.status()["state"] == "degraded", 15), running.log
+        told = [finding["text"] for finding in running.status()["findings"]]
+        assert any("does not answer" in text for text in told), told
+    finally:
+        host.start_ovsdb()
+    assert eventually(
+        lambda: not any(f["subject"] == "ovsdb" for f in running.status()["findings"]), 20
+    ), running.status()["findings"]
+
+
 def test_ports_that_must_not_forward(stage: tuple[OvsHost, Controller]) -> None:
     host, running = stage
     for port in ("vx-lwt", "p1"):

@@ -106,6 +106,10 @@ class Diary:
     def refusals(self) -> tuple[str, ...]:
         return ()
 
+    def rename(self, renamed: Mapping[str, str]) -> None:
+        if renamed:
+            self.note("rename")
+
     def expected(self, topology: Topology) -> Expected:
         return Expected.of(topology, self.name, "", "br-lwt", "vx-lwt")
 
