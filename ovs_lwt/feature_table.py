@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ovs_lwt.model import PLANES, Plane
-from ovs_lwt.shortcomings import IP_ALONE, NO_PAIRS
+from ovs_lwt.shortcomings import IP_ALONE, NO_PAIRS, NO_TAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ FEATURES: Final = (
         {"route": IP_ALONE},
     ),
     Feature("allowed-pairs", "A MAC and address that several guests may have", NO_PAIRS),
+    Feature("vlan-carried", "`vlan_tagged: carry`", NO_TAGS),
     Feature("vlan-tagged", "Frames with a VLAN tag: dropped"),
     Feature("spoofed-mac", "False source MAC: heard by nobody", joint=False),
     Feature(

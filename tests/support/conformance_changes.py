@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 
 from ovs_lwt.mistakes import Refused
-from tests.support.conformance_fabric import BLUE_MARK
+from tests.support.conformance_fabric import BLUE_MARK, RED_VNI
 from tests.support.conformance_scene import Scene, check, wrong
 from tests.support.overlays import Overlay, endpoint
 from tests.support.ovs import eventually
-from tests.support.packets import arp, ip, token
+from tests.support.packets import arp, ethernet, ip, token, vlan_tagged
 
 _VIRTUAL, _VIRTUAL_IP = "00:00:5e:00:01:01", "10.0.0.100"
 
@@ -87,6 +87,28 @@ def _allowed_pairs(scene: Scene) -> Iterator[str]:
             yield f"that the address is at the virtual MAC was heard by {heard}"
     finally:
         fabric.change(take)
+
+
+@check("vlan-carried")
+def _vlan_carried(scene: Scene) -> Iterator[str]:
+    fabric, tenant = scene.fabric, scene.me.split("/")[0]
+
+    def say(what: str) -> Callable[[Overlay], object]:
+        return lambda overlay: overlay["tenants"][tenant].update(vlan_tagged=what)
+
+    try:
+        fabric.change(say("carry"))
+    except Refused as refused:
+        yield str(refused)
+        return
+    try:
+        for source, hearers in ((fabric.mac(scene.me), {scene.they: 1}), (_VIRTUAL, {})):
+            mark = token()
+            frame = vlan_tagged(ethernet(source, fabric.mac(scene.they), mark), RED_VNI)
+            if (heard := scene.heard(frame, mark)) != hearers:
+                yield f"a frame with a VLAN tag, from {source}, was heard by {heard}"
+    finally:
+        fabric.change(say("drop"))
 
 
 @check("restart")
