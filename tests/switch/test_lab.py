@@ -103,12 +103,19 @@ def test_a_leak_is_seen_although_the_addresses_are_the_same(three: Lab) -> None:
     # Somebody's flow copies blue's frames to red: each guest in red believes it is asked itself.
     leak = f"priority=65000,in_port={three.guest('blue/web1').port}"
     red = three.guest("red/web1").port
-    three.run("host1", "ovs-ofctl", "--names", "add-flow", "br-lwt", f"{leak},actions=output:{red}")
+    controller = three.status().hosts["host1"].controller
+    assert controller is not None
+    assert controller.pid is not None
+    # The controller would take it away as it comes.
+    os.kill(controller.pid, signal.SIGSTOP)
     try:
+        flow = f"{leak},actions=output:{red}"
+        three.run("host1", "ovs-ofctl", "--names", "add-flow", "br-lwt", flow)
         found = {(cell.source, cell.target): cell for cell in three.ping().wrong}
         shown = ovs_lwt("lab", "ping", "--name", three.name)
     finally:
         three.run("host1", "ovs-ofctl", "--names", "--strict", "del-flows", "br-lwt", leak)
+        os.kill(controller.pid, signal.SIGCONT)
 
     assert any("leak" in why for why in found["blue/web1", "red/web1"].why)
     # What went to red did not get where it should.
