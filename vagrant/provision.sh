@@ -40,7 +40,8 @@ install_packages() {
 # What the installed ovs-lwt was made of.
 sources() {
     cd "$checkout"
-    find pyproject.toml constraints.txt README.md LICENSE flows ovs_lwt -type f ! -name '*.pyc' |
+    find pyproject.toml constraints.txt README.md LICENSE flows ovs_lwt packaging examples \
+        docs/overlay.schema.json -type f ! -name '*.pyc' |
         LC_ALL=C sort | xargs cksum | cksum
 }
 
