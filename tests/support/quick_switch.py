@@ -16,6 +16,7 @@ from typing import Final
 # ofp_type, OpenFlow 1.4.1, 7.1.1.
 _GROUP_MOD, _MULTIPART_REQUEST, _MULTIPART_REPLY = 15, 18, 19
 _BARRIER_REQUEST, _BARRIER_REPLY, _BUNDLE_CONTROL, _BUNDLE_ADD = 20, 21, 33, 34
+_WATCHED = (13, 16)  # ports, and flows that others change: it has no ports, and no others
 _SETTINGS = (9, 28)  # set-config, set-async: it has none to set
 _OPEN, _COMMIT = 0, 4  # ofp_bundle_ctrl_type, 7.3.9.2
 _FLOW_STATS: Final = 1
@@ -71,6 +72,8 @@ class QuickSwitch:
     def _answer(self, kind: int, xid: int, body: bytes) -> Iterator[bytes]:
         if kind == _MULTIPART_REQUEST:
             what = int.from_bytes(body[:2], "big")
+            if what in _WATCHED:
+                return
             entries = self._flow_entries() if what == _FLOW_STATS else self._group_entries()
             parts = [*_parts(entries)]
             for number, part in enumerate(parts, 1):
