@@ -34,6 +34,7 @@ from ovs_lwt.control import FOLDER, ask
 from ovs_lwt.lab.commands import lab_app
 from ovs_lwt.lab.demo import demo
 from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.pipes import closable, outlives_readers
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import on_plane
 from ovs_lwt.sources.kept import accepted_in
@@ -183,6 +184,7 @@ def run(
     SIGTERM or Ctrl-C stops it, and the flows stay. SIGHUP, or `ovs-lwt reload`, reads the overlay
     again. Planes bridge and route need no OpenFlow: the options about it are for plane ovs.
     """
+    outlives_readers()
     if not _any_on_ovs(overlay, host, plane):
         from ovs_lwt.standalone import serve
 
@@ -259,6 +261,7 @@ def attach(
     plane: PlaneOption = None,
 ) -> None:
     """Give a network namespace on this host its endpoint: veth, mark, MTU, addresses, port."""
+    outlives_readers()
     topology = on_plane(OverlayFile(overlay), plane.value if plane else None).read()
     from ovs_lwt import attaching
 
@@ -284,6 +287,7 @@ def detach(
     ] = None,
 ) -> None:
     """Take an endpoint's port and veth away, whatever the port is called; the namespace stays."""
+    outlives_readers()
     from ovs_lwt import attaching
 
     print(
@@ -360,6 +364,7 @@ def reload(
     ] = False,
 ) -> None:
     """Let the running controller read its overlay again; tells what has changed on the switch."""
+    outlives_readers()
     print(ask(_control(host, control), "reload-force" if force else "reload"))
 
 
@@ -434,6 +439,11 @@ def _address(listen: str) -> tuple[str, int]:
 
 def main() -> None:
     """Run the command; 1: it could not be done, 2: the overlay (or the command line) is wrong."""
+    with closable():
+        _main()
+
+
+def _main() -> None:
     if sys.argv[1:2] == ["manager"]:
         from ovs_lwt.manager import main as manager
 

@@ -18,6 +18,7 @@ from ovs_lwt.lab.plan import BRIDGE, LabPlan
 from ovs_lwt.lab.processes import run
 from ovs_lwt.lab.progress import following
 from ovs_lwt.lab.show import show_matrix, show_status, wide_console
+from ovs_lwt.pipes import outlives_readers
 from ovs_lwt.sources import overlay_file
 
 OVERLAY = Path(__file__).with_name("demo.yaml")
@@ -35,6 +36,7 @@ def demo(
     is taken down again at the end, on failure and on Ctrl-C, unless --keep is given and all went
     its way.
     """
+    outlives_readers()
     console = wide_console()
     stay = False
     with lifecycle.ending_on_signals():
