@@ -55,7 +55,7 @@ test-latest: root ## the newest of everything, in environments made for it: lint
 test-fresh: root setup ## sudo make demo, sudo make test in bare Debian 12 and 13 (ROOTS=trixie COMMANDS=demo: less)
 	scripts/fresh/run.sh
 
-test-kernel: setup-test ## the kernel suite alone, in user-mode Linux
+test-kernel: setup-test ## the kernel suite alone, in machines whose kernels have all it needs
 	$(BIN)/python -m pytest tests/kernel $(ARGS)
 
 test-vagrant: root ## three virtual machines, emulated: up, smoke test, destroy (10 minutes)

@@ -27,7 +27,7 @@ from bench.machine import kernel_memory
 from ovs_lwt.backends.bridge.plane import BridgePlane
 from ovs_lwt.backends.bridge.vlans import LAST, VlanStore
 from ovs_lwt.kernel_host import KernelHost
-from ovs_lwt.lab.kernel import run_in_kernel
+from ovs_lwt.lab.kernel import find, run_in_kernel
 from ovs_lwt.sources.overlay_file import parse_text
 
 _MEMORY: Final = 1024  # MB
@@ -108,7 +108,7 @@ def measure(way: str, size: int) -> Cost:
 def on_a_fresh_kernel(way: str, size: int) -> Cost:
     """Boot one for it."""
     command = [sys.executable, "-m", "bench.devices", _INSIDE, way, str(size)]
-    done = run_in_kernel(command, memory=_MEMORY, timeout=_SECONDS)
+    done = run_in_kernel(find("uml"), command, memory=_MEMORY, timeout=_SECONDS)
     if done.status:
         raise SystemExit(f"{way}: status {done.status}\n{done.output}")
     cost = Cost(**json.loads(done.output.splitlines()[-1]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import results
-from ovs_lwt.lab.kernel import missing_features, run_in_kernel
+from ovs_lwt.lab.kernel import find, missing_features, run_in_kernel
 
 _NOT_THE_KERNELS: Final = ("MemFree", "Buffers", "Cached", "AnonPages", "PageTables")
 
@@ -24,6 +24,7 @@ def elsewhere(module: str, here: bool, *, memory: int, timeout: float) -> int | 
     print("in user-mode Linux, since this kernel lacks something:", flush=True)
     command = [sys.executable, "-m", module, *sys.argv[1:], "--here"]
     done = run_in_kernel(
+        find("uml"),
         command,
         out=results.FOLDER,
         memory=memory,

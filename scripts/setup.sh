@@ -43,7 +43,7 @@ packages() {
             ;;
         lab)
             packages run
-            missing linux.uml:user-mode-linux modprobe:kmod
+            missing linux.uml:user-mode-linux qemu-system-x86_64:qemu-system-x86 modprobe:kmod
             # User-mode Linux knows no AMX: where the processor has it, the lab compiles a library
             # that helps.
             if grep -qw amx_tile /proc/cpuinfo; then
@@ -78,6 +78,16 @@ environments() {
         dev)
             environment .venv dev
             environment .venv-ryu ryu
+            ;;
+    esac
+}
+
+# The tests have a virtual machine of Debian's own kernel; `ovs-lwt lab` fetches it when it needs it.
+kernels() {
+    case $1 in
+        test | dev)
+            "${LATEST:+build/latest/}.venv/bin/python" -m ovs_lwt.lab.kernel.vm ||
+                say 'without that kernel, the tests that need it will fail'
             ;;
     esac
 }
@@ -175,3 +185,4 @@ install one, or name it: PYTHON=/path/to/python3.11 make setup"
 # shellcheck disable=SC2046
 install $(missing_venv "$python")
 environments "$purpose"
+kernels "$purpose"

@@ -15,13 +15,16 @@ from pydantic_core import to_json
 
 from ovs_lwt.arguments import PlaneOption
 from ovs_lwt.lab import hosts, lifecycle, probe, state, status
-from ovs_lwt.lab.plan import LabPlan, guest_of, host_of, inhabitants
+from ovs_lwt.lab.boxed import client, record
+from ovs_lwt.lab.boxed import lifecycle as boxes
+from ovs_lwt.lab.kernel import Maker, choose, find, title
+from ovs_lwt.lab.plan import LabPlan, guest_of, host_of, inhabitants, make_plan
 from ovs_lwt.lab.progress import following
-from ovs_lwt.lab.requirements import check_machine, check_root
+from ovs_lwt.lab.requirements import check_machine, check_root, default_datapath, needed
 from ovs_lwt.lab.show import show_matrix, show_status, wide_console
-from ovs_lwt.lab.uml import client, record
-from ovs_lwt.lab.uml import lifecycle as boxes
 from ovs_lwt.mistakes import Refused, suggestion
+from ovs_lwt.pipes import outlives_readers
+from ovs_lwt.sources import overlay_file
 
 lab_app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +49,9 @@ class DatapathOption(StrEnum):
 class KernelOption(StrEnum):
     """Whose kernel a lab is on."""
 
+    AUTO = "auto"
     HERE = "here"
+    VM = "vm"
     UML = "uml"
 
 
@@ -69,8 +74,8 @@ def up(
     datapath: Annotated[
         DatapathOption | None,
         typer.Option(
-            help="Datapath of the switches. Default: netdev, OVS's own in userspace; on user-mode"
-            " Linux system, the kernel's."
+            help="Datapath of the switches. Default: netdev, OVS's own in userspace; in a machine"
+            " of the lab's own system, the kernel's."
         ),
     ] = None,
     controllers: Annotated[
@@ -83,10 +88,13 @@ def up(
     ] = None,
     kernel: Annotated[
         KernelOption,
-        typer.Option(help="This machine's kernel, or a user-mode Linux machine that has it all."),
-    ] = KernelOption.HERE,
+        typer.Option(
+            help="This machine's kernel; that of a virtual machine, or user-mode Linux; or, auto,"
+            " the first that has what the overlay needs: here, vm with KVM, uml, vm emulated."
+        ),
+    ] = KernelOption.AUTO,
     memory: Annotated[
-        int, typer.Option(min=256, help="Memory of the machine of --kernel uml, in MB.")
+        int, typer.Option(min=256, help="Memory of the machine of --kernel vm or uml, in MB.")
     ] = boxes.DEFAULT_MEMORY,
 ) -> None:
     """Bring the overlay up: underlay, hosts, guests, controllers.
@@ -96,12 +104,14 @@ def up(
     'external: true' is somebody else's machine and gets none: 'ovs-lwt lab status' says how to
     plug it into the underlay's bridge.
     """
-    if kernel is KernelOption.UML:
+    outlives_readers()
+    maker = _maker(kernel, overlay, name, plane, datapath)
+    if maker is not None:
         words = [f"--controllers={controllers.value}"]
         for option, value in (("plane", plane), ("datapath", datapath), ("framework", framework)):
             words += [f"--{option}={value.value}"] if value else []
         with lifecycle.ending_on_signals():
-            status_of_up = boxes.up(overlay, name=name, memory=memory, options=words)
+            status_of_up = boxes.up(overlay, maker, name=name, memory=memory, options=words)
         raise typer.Exit(status_of_up)
     console = wide_console()
     with lifecycle.ending_on_signals(), following(console) as report:
@@ -116,6 +126,38 @@ def up(
         )
     show_status(console, status.lab_status(plan))
     console.print(further(plan), highlight=False, soft_wrap=True)
+
+
+def _maker(
+    kernel: KernelOption,
+    overlay: Path,
+    name: str,
+    plane: PlaneOption,
+    datapath: DatapathOption | None,
+) -> Maker | None:
+    """Return what makes the machine that the lab is to be in; None if it is to be on this kernel.
+
+    What auto has taken is said, and why.
+    """
+    check_root()
+    match kernel:
+        case KernelOption.HERE:
+            return None
+        case KernelOption.UML:
+            return find("uml")
+        case KernelOption.VM:
+            return find("vm")
+    plan = make_plan(
+        overlay_file.load(overlay),
+        name=name,
+        overlay=overlay,
+        plane=plane.value if plane else None,
+        datapath=datapath.value if datapath else default_datapath(),
+    )
+    choice = choose(needed(plan))
+    taken = "this machine's" if choice.maker is None else title(choice.maker.how)
+    typer.echo(f"kernel: {taken}: {choice.why}")
+    return choice.maker
 
 
 @lab_app.command("exec", context_settings={"ignore_unknown_options": True})
@@ -179,6 +221,7 @@ def show(name: NameOption = "lab", as_json: JsonOption = False) -> None:
 @lab_app.command()
 def down(name: NameOption = "lab") -> None:
     """Take the lab down: its processes, its namespaces, its files."""
+    outlives_readers()
     check_root()
     boxed = record.find(name)
     if boxed is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
 
+from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.lab.plan import BRIDGE, STATE, HostPlan, LabPlan
 from ovs_lwt.lab.processes import alive, inside, run, tail
 from ovs_lwt.mistakes import Refused, listing
@@ -18,6 +21,7 @@ from ovs_lwt.mistakes import Refused, listing
 _PROGRAM = "ovs_lwt.cli"
 _POLL_SECONDS = 0.1
 _INSTALLED = ("flows", "groups", "entries")
+_CREDENTIALS = struct.Struct("3i")  # struct ucred, <sys/socket.h>
 
 
 class Interrupted(Exception):
@@ -67,7 +71,18 @@ def start(plan: LabPlan, hosts: Sequence[HostPlan]) -> int:
 
 
 def running(host: HostPlan) -> int | None:
-    """Return the process id of the host's controller, or None if it does not run."""
+    """Return the process id of the host's controller, or None if it does not run.
+
+    Whoever listens on its control socket is it, also if it was not the lab that started it; one
+    that does not listen yet is the one that the lab has started.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        # Not blocking: a controller that has stopped accepting keeps nobody here.
+        asking.setblocking(False)
+        with suppress(OSError):
+            asking.connect(str(host.control))
+            who = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            return int(_CREDENTIALS.unpack(who)[0])
     try:
         pid = int(pid_file(host).read_text())
     except (OSError, ValueError):
@@ -81,13 +96,14 @@ class HostStatus:
 
     `state` is "degraded" where packets may not pass although all is installed; `sync` is about what
     is installed alone. `installed` counts by kind: flows and groups, or entries of the kernel's
-    tables. `endpoints` are those it found; `marking` is port name -> who sets the tenant's mark.
+    tables. `ports` is endpoint -> the name of the port that it found; `marking` is port name -> who
+    sets the tenant's mark.
     """
 
     state: str
     sync: str
     installed: Mapping[str, int]
-    endpoints: frozenset[str]
+    ports: Mapping[str, str]
     marking: Mapping[str, str]
 
     @property
@@ -98,8 +114,9 @@ class HostStatus:
 
 def ask(host: HostPlan, command: str = "status", timeout: float = 5) -> str:
     """Say `command` to the host's controller and return its reply; raise `Refused` on none."""
+    patience = timeout * slowness(we_are_in())
     return run(
-        ["ovs-appctl", f"--timeout={timeout:.0f}", "-t", str(host.control), command],
+        ["ovs-appctl", f"--timeout={patience:.0f}", "-t", str(host.control), command],
         timeout=timeout + 1,
     )
 
@@ -119,7 +136,7 @@ def status(host: HostPlan) -> HostStatus | None:
         state=str(about.get("state", "")),
         sync=str(about.get("sync", "")),
         installed={kind: int(about[kind] or 0) for kind in _INSTALLED if kind in about},
-        endpoints=frozenset(_texts(about.get("ports"))),
+        ports={str(guest): str(port) for port, guest in (about.get("ports") or {}).items()},
         marking={str(port): str(who) for port, who in (about.get("marking") or {}).items()},
     )
 
@@ -137,12 +154,12 @@ def wait_in_sync(
     while not give_up.is_set():
         if running(host) is None:
             raise Refused(
-                f"the controller of {host.name} ended; its log, {host.log}, closes with\n"
-                f"{tail(host.log)}"
+                f"the controller of {host.name} ended; its log, {host.log}, closes with",
+                *tail(host.log),
             )
         last = status(host)
         if last is not None:
-            missing = set(endpoints) - last.endpoints
+            missing = set(endpoints) - last.ports.keys()
             if last.sync == "in-sync" and not missing:
                 return last
         if time.monotonic() > until:
@@ -150,20 +167,8 @@ def wait_in_sync(
             ports = f" and has not found the ports of {listing(sorted(missing))}" if missing else ""
             raise Refused(
                 f"the controller of {host.name} is not in sync: it {said}{ports}; its log,"
-                f" {host.log}, closes with\n{tail(host.log)}"
+                f" {host.log}, closes with",
+                *tail(host.log),
             )
         give_up.wait(_POLL_SECONDS)
     raise Interrupted
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a JSON value: the endpoints' names stand among the ports' facts."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)

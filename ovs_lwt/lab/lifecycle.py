@@ -16,6 +16,7 @@ from types import FrameType
 
 from ovs_lwt.lab import controllers, guests, hosts, namespaces, requirements, state
 from ovs_lwt.lab.controllers import Interrupted
+from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.lab.plan import (
     UNDERLAY_BRIDGE,
     Controllers,
@@ -34,8 +35,6 @@ Report = Callable[[str, str], None]
 """Called with a host's name and the stage it has come to; from several threads."""
 
 SYNC_SECONDS = 60.0
-# Python is that much slower there, and all controllers share one processor.
-_SLOWER_ON_UML = 5
 _WORKERS = 8
 
 
@@ -94,7 +93,7 @@ def up(
 
 def default_sync_seconds() -> float:
     """Return how long controllers may take to have their hosts in sync, here."""
-    return SYNC_SECONDS * (_SLOWER_ON_UML if requirements.on_user_mode_linux() else 1)
+    return SYNC_SECONDS * slowness(we_are_in())
 
 
 def _refuse_strangers(plan: LabPlan) -> None:

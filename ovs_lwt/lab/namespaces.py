@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from ipaddress import IPv4Address
@@ -22,6 +25,7 @@ __all__ = [
     "entered",
     "exists",
     "give_address",
+    "has_up",
     "index_of",
     "links",
     "make_underlay",
@@ -34,6 +38,8 @@ __all__ = [
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+_SIOCGIFFLAGS = 0x8913  # <linux/sockios.h>
+_IFF_UP = 0x1
 
 
 def create(name: str) -> None:
@@ -164,6 +170,20 @@ def give_address(namespace: str, interface: str, address: Address, network: Netw
         if isinstance(address, IPv4Address):
             # The kernel makes no such route of itself where the network begins with 0.
             netlink.route("replace", dst=str(network), oif=index, scope=253, prefsrc=str(address))
+
+
+def has_up(namespace: str, interface: str) -> bool:
+    """Say whether `namespace` is there, and `interface` in it, and up."""
+    try:
+        with entered(namespace):
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with asking:
+            answer = fcntl.ioctl(
+                asking, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0)
+            )
+    except (Refused, OSError):
+        return False
+    return bool(struct.unpack("16sH14x", answer)[1] & _IFF_UP)
 
 
 def index_of(netlink: Any, interface: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.lab.matrix import Matrix, Probe, Sighting, choose, is_due, is_reached, judge, questions
 from ovs_lwt.lab.namespaces import entered
 from ovs_lwt.lab.packets import Token, echo_request, ethernet_probe, read_probe
@@ -101,7 +102,7 @@ class _Wire:
                 self._send(probe, attempt)
                 if count % _BURST == _BURST - 1:
                     self._hear(0)
-            until = time.monotonic() + seconds
+            until = time.monotonic() + seconds * slowness(we_are_in())
             while self._waiting and (left := until - time.monotonic()) > 0:
                 self._hear(left)
             due = list(self._waiting.values())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import NAMED
 
@@ -24,7 +25,11 @@ def inside(namespace: str, command: Sequence[str]) -> list[str]:
 def run(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 30
 ) -> str:
-    """Run a helper program and return its standard output; raise `Refused` if it fails."""
+    """Run a helper program and return its standard output; raise `Refused` if it fails.
+
+    In a machine of the lab's it has more than `timeout` (s), for that is slower.
+    """
+    timeout *= slowness(we_are_in())
     try:
         done = subprocess.run(
             command,
@@ -100,13 +105,13 @@ def alive(pid: int, *words: str) -> bool:
     return state != "Z" and (not line or all(word in line for word in words))
 
 
-def tail(path: Path, lines: int = 15) -> str:
+def tail(path: Path, lines: int = 15) -> list[str]:
     """Return the last lines of a log, indented; a missing or empty one is said."""
     try:
         text = path.read_text(errors="replace").splitlines()[-lines:]
     except OSError:
         text = []
-    return "\n".join(f"    {line}" for line in text) or "    (nothing)"
+    return [f"    {line}" for line in text] or ["    (nothing)"]
 
 
 def _signal(pid: int, how: signal.Signals) -> None:

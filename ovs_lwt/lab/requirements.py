@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
-from pathlib import Path
 from typing import Final
 
-from ovs_lwt.lab.kernel.features import FEATURES, failure
-from ovs_lwt.lab.kernel.install import with_sbin
+from ovs_lwt.lab.kernel.features import FEATURES, Feature, failure
+from ovs_lwt.lab.kernel.maker import we_are_in
+from ovs_lwt.lab.kernel.tools import with_sbin
 from ovs_lwt.lab.plan import Datapath, LabPlan
 from ovs_lwt.mistakes import Refused
 
@@ -24,11 +23,9 @@ _NEEDED: Final = {
     "ip": "iproute2",
 }
 # What the planes are made of, by the names of `FEATURES`.
-_OF_DATAPATH: Final = frozenset({"Open vSwitch datapath"})
-_OF_PLANE: Final = {
-    "bridge": frozenset({"VLAN to VNI"}),
-    "route": frozenset({"routes into VXLAN"}),
-}
+_OF_DATAPATH: Final = "Open vSwitch datapath"
+_OF_PLANE: Final = {"bridge": "VLAN to VNI", "route": "routes into VXLAN"}
+_FEATURES: Final = {feature.name: feature for feature in FEATURES}
 
 
 def check_machine() -> None:
@@ -54,37 +51,34 @@ def check_root() -> None:
 
 def check_kernel(plan: LabPlan) -> None:
     """Raise `Refused` if this kernel lacks what a host of the lab forwards by."""
+    for name, why in _needs(plan).items():
+        said = failure(_FEATURES[name])
+        if said is not None:
+            raise Refused(
+                f"{why}, and this kernel lacks '{name}' ({said.splitlines()[-1]}): bring the lab up"
+                " without --kernel here, on a kernel that has it"
+            )
+
+
+def needed(plan: LabPlan) -> list[Feature]:
+    """Return what the hosts of the lab forward by."""
+    return [_FEATURES[name] for name in _needs(plan)]
+
+
+def _needs(plan: LabPlan) -> dict[str, str]:
+    """Return the features that the lab needs of a kernel, by name: each with a host and why."""
+    found: dict[str, str] = {}
     for host in plan.own_hosts:
         if host.datapath == "system":
-            _need(_OF_DATAPATH, f"{host.name} was to have the kernel datapath")
+            found.setdefault(_OF_DATAPATH, f"{host.name} was to have the kernel datapath")
         elif host.plane != "ovs":
-            _need(_OF_PLANE[host.plane], f"{host.name} is on plane {host.plane}")
-
-
-def on_user_mode_linux() -> bool:
-    """Say whether the kernel we run on is user-mode Linux."""
-    return "User Mode Linux" in Path("/proc/cpuinfo").read_text()
+            found.setdefault(_OF_PLANE[host.plane], f"{host.name} is on plane {host.plane}")
+    return found
 
 
 def default_datapath() -> Datapath:
     """Return the datapath of the switches where none is asked for.
 
-    On user-mode Linux the kernel's: it is there, and nothing but the lab is.
+    In a machine of the lab's the kernel's: it is there, and nothing but the lab is.
     """
-    return "system" if on_user_mode_linux() else "netdev"
-
-
-_known: set[str] = set()
-
-
-def _need(names: Collection[str], why: str) -> None:
-    for feature in FEATURES:
-        if feature.name not in names or feature.name in _known:
-            continue
-        said = failure(feature)
-        if said is not None:
-            raise Refused(
-                f"{why}, and this kernel lacks '{feature.name}' ({said.splitlines()[-1]}): bring"
-                " the lab up on a kernel that has it, with --kernel uml"
-            )
-        _known.add(feature.name)
+    return "netdev" if we_are_in() is None else "system"

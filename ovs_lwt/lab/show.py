@@ -8,6 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ovs_lwt.lab.kernel import title
 from ovs_lwt.lab.matrix import Cell, Matrix
 from ovs_lwt.lab.packets import Kind
 from ovs_lwt.lab.status import HostStatus, LabStatus
@@ -39,7 +40,8 @@ def show_status(console: Console, status: LabStatus) -> None:
         f" MTU {underlay.mtu}, {', '.join(underlay.networks)}",
         highlight=False,
     )
-    where = "user-mode Linux, a machine of the lab's own" if kernel.uml else "this machine's"
+    own = kernel.machine
+    where = "this machine's" if own is None else f"{title(own)}, a machine of the lab's own"
     console.print(f"kernel: {kernel.release} ({where})", highlight=False)
     for line in _shared(status):
         console.print(line, highlight=False, soft_wrap=True)
@@ -114,12 +116,19 @@ def _endpoints(status: LabStatus) -> Table:
         table.add_row(
             name,
             endpoint.host,
-            Text(endpoint.namespace, style="" if endpoint.up else "red"),
-            endpoint.port,
+            Text(
+                endpoint.namespace if endpoint.up else f"{endpoint.namespace}, down",
+                _red(endpoint.up),
+            ),
+            Text(endpoint.port or "none", _red(endpoint.port is not None)),
             endpoint.mac,
             " ".join(endpoint.addresses),
         )
     return table
+
+
+def _red(well: bool) -> str:
+    return "" if well else "red"
 
 
 def show_matrix(console: Console, matrix: Matrix) -> None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ovs_lwt.lab.plan import LABS, RECORD, LabPlan, check_name
 from ovs_lwt.mistakes import Refused, listing, suggestion
 
-# That of a lab in a machine of its own: `ovs_lwt.lab.uml`.
+# That of a lab in a machine of its own: `ovs_lwt.lab.boxed`.
 MACHINE_RECORD = "machine.json"
 _PLAN = TypeAdapter(LabPlan)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovs_lwt.lab import controllers, namespaces
+from ovs_lwt.lab.kernel.maker import How, we_are_in
 from ovs_lwt.lab.plan import (
     BRIDGE,
     GUEST_INTERFACE,
@@ -18,7 +19,6 @@ from ovs_lwt.lab.plan import (
     HostPlan,
     LabPlan,
 )
-from ovs_lwt.lab.requirements import on_user_mode_linux
 from ovs_lwt.model import Plane
 
 
@@ -74,13 +74,16 @@ class HostStatus:
 class EndpointStatus:
     """A guest: `interface` is its end of the veth, `port` its host's.
 
-    `marking` is who sets the tenant's mark: tc, nft or flow; None while its host does not say.
+    `host` is where its port is now, as that host's controller says; while none says so, where the
+    lab has put it, and `port` is None if that host has a controller which knows nothing of it.
+    `marking` is who sets the tenant's mark: tc, nft or flow; None while its host does not say. `up`
+    is whether its interface is there and up.
     """
 
     namespace: str
     host: str
     interface: str
-    port: str
+    port: str | None
     mac: str
     addresses: list[str]
     marking: str | None
@@ -89,15 +92,19 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class KernelStatus:
-    """The kernel that the lab is on: `uml` if it is a user-mode Linux machine's."""
+    """The kernel that the lab is on: this machine's, or that of a `machine` of the lab's own."""
 
     release: str
-    uml: bool
+    machine: How | None
 
 
 @dataclass(frozen=True, slots=True)
 class LabStatus:
-    """A whole lab; `state` is "up" if every namespace is there and every controller in sync."""
+    """A whole lab, as it is now.
+
+    `state` is "up" if every namespace is there, every guest up with a port on a host, and every
+    controller in sync.
+    """
 
     name: str
     kernel: KernelStatus
@@ -114,13 +121,17 @@ def lab_status(plan: LabPlan) -> LabStatus:
     """Look at the lab of `plan` and return how it is."""
     said = {host.name: controllers.status(host) for host in plan.own_hosts}
     hosts = {host.name: _host(host, said.get(host.name)) for host in plan.hosts}
-    endpoints = {guest.id: _endpoint(guest, said[guest.host]) for guest in plan.guests}
-    well = all(namespaces.exists(namespace) for namespace in plan.namespaces) and all(
-        host.controller is None or host.controller.state == "in-sync" for host in hosts.values()
+    endpoints = {guest.id: _endpoint(guest, said) for guest in plan.guests}
+    well = (
+        all(namespaces.exists(namespace) for namespace in plan.namespaces)
+        and all(guest.up and guest.port is not None for guest in endpoints.values())
+        and all(
+            host.controller is None or host.controller.state == "in-sync" for host in hosts.values()
+        )
     )
     return LabStatus(
         name=plan.name,
-        kernel=KernelStatus(platform.release(), on_user_mode_linux()),
+        kernel=KernelStatus(platform.release(), we_are_in()),
         overlay=str(plan.overlay),
         directory=str(plan.directory),
         state="up" if well else "damaged",
@@ -177,14 +188,20 @@ def _host(host: HostPlan, about: controllers.HostStatus | None) -> HostStatus:
     )
 
 
-def _endpoint(guest: GuestPlan, about: controllers.HostStatus | None) -> EndpointStatus:
+def _endpoint(
+    guest: GuestPlan, said: Mapping[str, controllers.HostStatus | None]
+) -> EndpointStatus:
+    # A guest may have moved since the lab came up.
+    host = next((name for name, about in said.items() if about and guest.id in about.ports), None)
+    about = said[host or guest.host]
+    port = guest.port if about is None else about.ports.get(guest.id)
     return EndpointStatus(
         namespace=guest.namespace,
-        host=guest.host,
+        host=host or guest.host,
         interface=GUEST_INTERFACE,
-        port=guest.port,
+        port=port,
         mac=guest.mac,
         addresses=[str(address) for address in guest.addresses],
-        marking=about.marking.get(guest.port) if about else None,
-        up=namespaces.exists(guest.namespace),
+        marking=about.marking.get(port) if about is not None and port is not None else None,
+        up=namespaces.has_up(guest.namespace, GUEST_INTERFACE),
     )

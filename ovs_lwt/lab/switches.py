@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ovs_lwt.lab import namespaces
-from ovs_lwt.lab.kernel import settle
+from ovs_lwt.lab.kernel import settle, slowness, we_are_in
 from ovs_lwt.lab.plan import BRIDGE, TUNNEL_PORT, UPLINK, HostPlan, LabPlan
 from ovs_lwt.lab.processes import inside, run
 from ovs_lwt.vswitch.switch import LocalSwitch
@@ -47,9 +47,16 @@ def start(plan: LabPlan, host: HostPlan) -> None:
     settle()
     run(inside(host.namespace, ["ovs-vswitchd", *common]), env=env)
     userspace = host.datapath == "netdev"
+    patience = _SECONDS * slowness(we_are_in())
     run(
         [
-            *("ovs-vsctl", f"--timeout={_SECONDS}", "set", "Open_vSwitch", "."),
+            *(
+                "ovs-vsctl",
+                f"--timeout={patience:.0f}",
+                "set",
+                "Open_vSwitch",
+                ".",
+            ),
             f"external_ids:system-id={host.name}",
             *(_physical_bridge(plan, host) if userspace else ()),
             *("--", "add-br", BRIDGE),

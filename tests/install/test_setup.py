@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "python3": ("python3",),
     "systemd": ("systemd-analyze",),
     "user-mode-linux": ("linux.uml",),
+    "qemu-system-x86": ("qemu-system-x86_64",),
     "gcc": ("cc",),
 }
 APT_GET: Final = """#!/bin/sh
@@ -73,6 +74,10 @@ case "$1 $2" in
             echo "$PIP_BUILD_CONSTRAINT" >>"$MACHINE/build-constraints"
         fi
         [ ! -e "$MACHINE/offline" ] || { echo "no registry"; exit 1; }
+        ;;
+    "-m ovs_lwt.lab.kernel.vm")
+        [ ! -e "$MACHINE/offline" ] || { echo "no registry" >&2; exit 1; }
+        echo kernel >>"$MACHINE/kernels"
         ;;
     *) exec "$REAL_PYTHON" "$@" ;;
 esac
@@ -176,12 +181,13 @@ class TestWhatACommandTakes:
         assert set(machine.told("installed")) == {"shellcheck", "python3"}
         assert machine.told("asked") == ["venv .venv", "pip .venv .[lint]"]
 
-    def test_the_labs_own_kernel(self, machine: Machine) -> None:
+    def test_the_labs_own_kernels(self, machine: Machine) -> None:
         did(machine.setup("lab"))
 
         installed = set(machine.told("installed"))
-        assert OPEN_VSWITCH | {"user-mode-linux", "kmod", "python3"} <= installed
+        assert OPEN_VSWITCH | {"user-mode-linux", "qemu-system-x86", "kmod"} <= installed
         assert not installed & {"vagrant", "shellcheck"}
+        assert machine.told("kernels") == []
         assert machine.told("asked") == ["venv .venv", "pip .venv ."]
 
     def test_the_tests_take_it_all_but_the_linters(self, machine: Machine) -> None:
@@ -190,6 +196,7 @@ class TestWhatACommandTakes:
         installed = set(machine.told("installed"))
         assert DEMO | {"user-mode-linux", "vagrant", "nftables", "procps", "systemd"} <= installed
         assert "shellcheck" not in installed
+        assert machine.told("kernels") == ["kernel"]
         assert machine.told("asked") == [
             *("venv .venv", "pip .venv .[test]"),
             *("venv .venv-ryu", "pip .venv-ryu .[ryu]"),

@@ -58,6 +58,11 @@ class TestWhatIsInTheWheel:
         for file in files:
             assert wheel[f"{below}/{file.name}"] == file.read_bytes()
 
+    @pytest.mark.parametrize("name", ["init.sh", "uml/xstate.c", "vm/initramfs.sh"])
+    def test_what_the_labs_machines_run(self, wheel: Mapping[str, bytes], name: str) -> None:
+        shipped = f"ovs_lwt/lab/kernel/{name}"
+        assert wheel[shipped] == (CHECKOUT / shipped).read_bytes()
+
     def test_the_schema_of_the_overlay(self, wheel: Mapping[str, bytes]) -> None:
         shipped = json.loads(wheel[f"{_SHARE}/overlay.schema.json"])
         assert shipped == Overlay.model_json_schema(), "the schema has drifted: run `make docs`"

@@ -1,4 +1,4 @@
-"""`ovs-lwt lab … --kernel uml`: a lab in a machine of its own is used like any other, and goes
+"""`ovs-lwt lab … --kernel uml|vm`: a lab in a machine of its own is used like any other, and goes
 whole.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from ovs_lwt.lab.uml import record
+from ovs_lwt.lab.boxed import record
+from ovs_lwt.lab.kernel import missing_features
 from tests.support.lab import lab_name, left_of, ovs_lwt
 from tests.support.ovs import eventually
 
@@ -40,6 +42,8 @@ tenants:
       web1: {host: host1, mac: "02:00:00:00:00:01", ip: [10.0.0.11/24]}
 """
 SECONDS = 300.0
+# Emulated, on a machine that runs other tests beside it.
+EMULATED_SECONDS = 1500.0
 
 
 def machines_of(name: str) -> list[int]:
@@ -47,10 +51,10 @@ def machines_of(name: str) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            holder = b"ovs_lwt.lab.uml.holder" in words and name.encode() in words
-            work = next((word[13:] for word in words if word.startswith(b"ovs_lwt_work=")), None)
-            settings = Path(os.fsdecode(work), "settings").read_text() if work else ""
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            holder = f"ovs_lwt.lab.boxed.holder {name} " in line
+            work = re.search(r"ovs_lwt_work=(\S+)", line)
+            settings = Path(work[1], "settings").read_text() if work else ""
         except OSError:
             continue
         if holder or f"name={name}\n" in settings:
@@ -71,7 +75,7 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             timeout=SECONDS,
         )
         assert up.returncode == 0, up.stdout + up.stderr
-        assert "user-mode Linux" in up.stdout
+        assert "user-mode Linux, a machine of the lab's own)" in up.stdout
         assert f"lab down --name {name}" in up.stdout
         yield name
     finally:
@@ -80,8 +84,57 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert machines_of(name) == []
 
 
-def lab(name: str, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return ovs_lwt("lab", verb, "--name", name, *words, timeout=SECONDS)
+def lab(
+    name: str, verb: str, *words: str, timeout: float = SECONDS
+) -> subprocess.CompletedProcess[str]:
+    return ovs_lwt("lab", verb, "--name", name, *words, timeout=timeout)
+
+
+def test_a_lab_in_a_virtual_machine_is_used_like_any_other(tmp_path: Path) -> None:
+    """From up to down, once: what the commands are is tried below, and emulation is slow."""
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+
+    def here(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return lab(name, verb, *words, timeout=EMULATED_SECONDS)
+
+    try:
+        up = here("up", str(overlay), "--kernel", "vm", "--controllers", "one")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert re.search(r"kernel: \S+ \(a virtual machine \(\w+\), a machine of", up.stdout)
+
+        status = json.loads(here("status", "--json").stdout)
+        assert (status["state"], status["kernel"]["machine"] in {"kvm", "tcg"}) == ("up", True)
+        datapaths = {name: host["datapath"] for name, host in status["hosts"].items()}
+        assert datapaths == {"host1": "system", "host2": None}
+
+        assert json.loads(here("ping", "--json").stdout)["right"] is True
+
+        # Input, output, errors and the exit status are the command's; so are signals.
+        words = [sys.executable, "-m", "ovs_lwt.cli", "lab", "exec", "--name", name, "blue/web1"]
+        with subprocess.Popen(
+            [*words, "--", "sh", "-c", "cat; trap 'echo caught >&2; exit 7' INT; kill -INT $$"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as command:
+            said = command.communicate(b"x" * 100_000, timeout=EMULATED_SECONDS)
+        assert (command.returncode, *said) == (7, b"x" * 100_000, b"caught\n")
+        with subprocess.Popen(
+            [*words, "--", "sh", "-c", "trap 'exit 8' TERM; echo up; while :; do sleep 0.1; done"],
+            stdout=subprocess.PIPE,
+        ) as command:
+            assert command.stdout is not None
+            assert command.stdout.readline() == b"up\n"
+            command.terminate()
+            assert command.wait(EMULATED_SECONDS) == 8
+
+        overlay.write_text(OVERLAY.replace("vni: 2020", "vni: 3030"))
+        assert "vni: 3030" in here("exec", "blue/web1", "--", "cat", str(overlay)).stdout
+    finally:
+        here("down")
+    assert left_of(name) == []
+    assert machines_of(name) == []
 
 
 def test_who_reaches_whom_is_what_the_overlay_says(boxed: str) -> None:
@@ -98,7 +151,7 @@ def test_status_says_what_is_there(boxed: str) -> None:
     status = json.loads(lab(boxed, "status", "--json").stdout)
 
     assert status["state"] == "up"
-    assert status["kernel"]["uml"] is True
+    assert status["kernel"]["machine"] == "uml"
     assert status["kernel"]["release"] != os.uname().release
     hosts = status["hosts"]
     assert {name: (h["plane"], h["datapath"]) for name, h in hosts.items()} == {
@@ -202,4 +255,129 @@ def test_an_overlay_that_the_machine_would_not_see_is_refused() -> None:
 
     assert refused.returncode == 1
     assert "a machine does not see the files below /run" in refused.stderr
+    assert left_of(name) == []
+
+
+def test_a_kernel_that_panics_says_so_and_down_removes_the_rest(tmp_path: Path) -> None:
+    """Whoever was running a command hears it, and so does whoever comes later."""
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+    up = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml", timeout=SECONDS)
+    assert up.returncode == 0, up.stderr
+    try:
+        panic = "echo c >/proc/sysrq-trigger; sleep 100"
+        for words in (("exec", "blue/web1", "--", "sh", "-c", panic), ("status",), ("ping",)):
+            told = lab(name, *words)
+            assert told.returncode == 1
+            assert f"the machine of lab '{name}' has ended" in told.stderr
+            assert "sysrq: Trigger a crash" in told.stderr
+            assert "Kernel panic - not syncing: sysrq triggered crash" in told.stderr
+            assert "Traceback" not in told.stderr
+    finally:
+        down = lab(name, "down")
+    assert down.returncode == 0
+    assert left_of(name) == []
+    assert machines_of(name) == []
+
+
+PANIC = """\
+echo '[    0.1] Kernel panic - not syncing: no init found' >&2
+for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    echo " [<00000000606944ba>] ? f$n+0x0/0x94" >&2
+done
+"""
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user-mode Linux, to be written, which is not one."""
+    linux = tmp_path / "uml/usr/bin/linux.uml"
+    linux.parent.mkdir(parents=True)
+    (tmp_path / "uml/usr/lib/uml/modules").mkdir(parents=True)
+    linux.touch()
+    linux.chmod(0o755)
+    monkeypatch.setenv("OVS_LWT_UML", str(tmp_path / "uml"))
+    return linux
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (PANIC, "Kernel panic - not syncing: no init found"),
+        ("exec no-such-program", "no-such-program: not found"),
+        ("exit 1", "its kernel said nothing"),
+    ],
+    ids=["panic", "cannot start", "no word"],
+)
+def test_a_machine_that_does_not_come_up_says_why(
+    script: str, said: str, broken: Path, tmp_path: Path
+) -> None:
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+    try:
+        up = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml")
+        assert up.returncode == 1
+        assert "the machine did not come up" in up.stderr
+        assert said in up.stderr
+        assert "606944ba" not in up.stderr, "traces are in the log, not among the last words"
+        assert "Traceback" not in up.stderr
+        # Its log stays, and its name is its own, until it is taken down.
+        log = Path(f"/run/ovs-lwt/labs/{name}/machine.log")
+        assert str(log) in up.stderr
+        assert said in log.read_text()
+        console = log.with_name("console.log").read_text()
+        assert console.count("606944ba") == script.count("15; do") * 15
+        again = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml")
+        assert again.returncode == 1
+        assert f"'ovs-lwt lab down --name {name}' removes what is left" in again.stderr
+    finally:
+        down = lab(name, "down")
+    assert (down.returncode, down.stderr) == (0, "")
+    assert left_of(name) == []
+    assert machines_of(name) == []
+
+
+def test_a_lab_in_a_machine_comes_up_also_if_nobody_reads_on(tmp_path: Path) -> None:
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+    program = [sys.executable, "-m", "ovs_lwt.cli", "lab", "up", str(overlay), "--name", name]
+    try:
+        with subprocess.Popen([*program, "--kernel", "uml"], stdout=subprocess.PIPE) as up:
+            assert up.stdout is not None
+            up.stdout.close()
+            assert up.wait(SECONDS) == 128 + signal.SIGPIPE
+        assert json.loads(lab(name, "status", "--json").stdout)["state"] == "up"
+    finally:
+        lab(name, "down")
+    assert left_of(name) == []
+
+
+def test_auto_takes_the_machine_that_has_what_the_overlay_needs(tmp_path: Path) -> None:
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+    lacking = missing_features()
+    try:
+        up = ovs_lwt("lab", "up", str(overlay), "--name", name, timeout=SECONDS)
+        assert up.returncode == 0, up.stderr
+        taken, _, why = up.stdout.splitlines()[0].removeprefix("kernel: ").partition(": ")
+        if "VLAN to VNI" in {feature.name for feature in lacking}:
+            assert taken in {"user-mode Linux", "a virtual machine (KVM)"}
+            assert why.startswith("this machine's lacks 'VLAN to VNI'")
+        else:
+            assert (taken, why) == ("this machine's", "it has all that is needed")
+    finally:
+        lab(name, "down")
+    assert left_of(name) == []
+
+
+def test_auto_takes_this_kernel_where_the_switches_need_none(tmp_path: Path) -> None:
+    overlay, name = tmp_path / "overlay.yaml", lab_name()
+    overlay.write_text(OVERLAY)
+    try:
+        up = ovs_lwt("lab", "up", str(overlay), "--name", name, "--plane", "ovs", timeout=SECONDS)
+        assert up.returncode == 0, up.stderr
+        assert up.stdout.startswith("kernel: this machine's: it has all that is needed\n")
+    finally:
+        lab(name, "down")
     assert left_of(name) == []

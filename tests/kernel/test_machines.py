@@ -1,4 +1,4 @@
-"""Real user-mode Linux machines: what they see and spoil, their wires, and their end."""
+"""Real machines of both kinds: what they see and spoil, their wires, and their end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from ovs_lwt.lab.kernel import Hub, KernelMachine, run_in_kernel
+from ovs_lwt.lab.kernel import Hub, KernelMachine, Kind, Maker, find, run_in_kernel, slowness
 from tests.support.frameworks import environment
 from tests.support.ovs import eventually
 
 pytestmark = pytest.mark.outside
+KINDS: tuple[Kind, ...] = ("uml", "vm")
+
+
+@pytest.fixture(params=KINDS)
+def maker(request: pytest.FixtureRequest) -> Maker:
+    """Each kind of machine."""
+    return find(request.param)
 
 
 @pytest.fixture
@@ -40,7 +47,9 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def test_a_machine_sees_this_ones_files_and_leaves_only_its_output(tmp_path: Path) -> None:
+def test_a_machine_sees_this_ones_files_and_leaves_only_its_output(
+    maker: Maker, tmp_path: Path
+) -> None:
     (tmp_path / "given").write_text("from here")
     out = tmp_path / "out"
     out.mkdir()
@@ -53,7 +62,11 @@ def test_a_machine_sees_this_ones_files_and_leaves_only_its_output(tmp_path: Pat
         exit 7
     """
     result = run_in_kernel(
-        ["sh", "-c", f"cd {tmp_path} && {script}"], out=out, timeout=60, memory=256
+        maker,
+        ["sh", "-c", f"cd {tmp_path} && {script}"],
+        out=out,
+        timeout=30 * slowness(maker.how),
+        memory=256,
     )
 
     assert result.status == 7, result
@@ -67,7 +80,7 @@ def test_a_machine_sees_this_ones_files_and_leaves_only_its_output(tmp_path: Pat
     assert (out / "result").read_text() == "kept\n"
 
 
-def test_machines_on_one_hub_reach_each_other() -> None:
+def test_machines_on_one_hub_reach_each_other(maker: Maker) -> None:
     def on_hub(number: int, then: str) -> list[str]:
         setup = f"ip address add 192.0.2.{number}/24 dev vec0 && ip link set vec0 up"
         return ["sh", "-c", f"{setup} && {then}"]
@@ -76,12 +89,18 @@ def test_machines_on_one_hub_reach_each_other() -> None:
     asking = "until ping -c1 -W1 192.0.2.2; do sleep 0.2; done; ping -c3 -i0.2 -M do -s 1472"
     with (
         Hub() as hub,
-        KernelMachine(on_hub(2, "sleep 100"), plugs=[hub.plug("02:00:00:00:00:02")], memory=128),
         KernelMachine(
+            maker,
+            on_hub(2, "sleep 1000"),
+            plugs=[hub.plug("02:00:00:00:00:02")],
+            memory=maker.least_memory,
+        ),
+        KernelMachine(
+            maker,
             on_hub(1, f"{asking} 192.0.2.2"),
             plugs=[hub.plug("02:00:00:00:00:01")],
-            memory=128,
-            timeout=60,
+            memory=maker.least_memory,
+            timeout=30 * slowness(maker.how),
         ) as first,
     ):
         result = first.wait()
@@ -89,9 +108,11 @@ def test_machines_on_one_hub_reach_each_other() -> None:
     assert "3 packets transmitted, 3 received" in result.output
 
 
-def test_nothing_is_left_of_a_machine_whose_starter_is_killed(short: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_of_a_machine_whose_starter_is_killed(kind: Kind, short: Path) -> None:
+    program = [sys.executable, "-m", "ovs_lwt.lab.kernel", "--kernel", kind]
     starter = subprocess.Popen(
-        [sys.executable, "-m", "ovs_lwt.lab.kernel", "--", "sh", "-c", "echo up; sleep 100"],
+        [*program, "--", "sh", "-c", "echo up; sleep 1000"],
         env=environment() | {"TMPDIR": str(short)},
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -1,8 +1,11 @@
 """Tests that need a kernel with the modules: where they run, and how their results come back.
 
 `--kernel auto` (the default) runs tests/kernel where it can: here if this kernel has every
-feature, else in one user-mode Linux machine for all of them. `uml` and `host` insist. In the
-machine another pytest runs the very tests that were chosen here; it hands over each report as
+feature, else in one machine for all of them, of the kind that `lab up` would take. `vm`, `uml` and
+`host` insist. Tests marked `needs(FEATURE, …)`, with names of `OTHERS`, want more than the planes
+do: where user-mode Linux would run the others, they have a virtual machine.
+
+In a machine another pytest runs the very tests that were chosen here; it hands over each report as
 soon as there is one, and here it becomes the report of the test's own item: outcome, message,
 output and duration. A test that the machine never came to has failed.
 
@@ -11,6 +14,7 @@ Tests marked `outside` are about machines, not in one: they run here, unless `ho
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -23,10 +27,21 @@ from typing import Any, Final
 
 import pytest
 
-from ovs_lwt.lab.kernel import KernelMachine, Result, missing_features
+from ovs_lwt.lab.kernel import (
+    FEATURES,
+    OTHERS,
+    KernelMachine,
+    Maker,
+    Result,
+    choose,
+    find,
+    slowness,
+    title,
+)
 from ovs_lwt.mistakes import Refused
 
-_SECONDS: Final = 1500.0
+# As long as it may take on a kernel that is not slower than this one.
+_SECONDS: Final = 300.0
 _MEMORY: Final = 1024
 _WHERE_VARIABLE: Final = "OVS_LWT_KERNEL"
 _REPORTS_VARIABLE: Final = "OVS_LWT_KERNEL_REPORTS"
@@ -36,15 +51,17 @@ _POLL: Final = 0.1
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("kernel").addoption(
         "--kernel",
-        choices=("auto", "uml", "host"),
+        choices=("auto", "vm", "uml", "host"),
         default=os.environ.get(_WHERE_VARIABLE, "auto"),
-        help="where tests/kernel runs: user-mode Linux, or this kernel. Default: %(default)s",
+        help="where tests/kernel runs: a virtual machine, user-mode Linux, or this kernel."
+        " Default: %(default)s",
     )
 
 
 def join(config: pytest.Config, folder: Path) -> None:
     """Take care of the tests in `folder`; to be called from its conftest's `pytest_configure`."""
-    config.addinivalue_line("markers", "outside: about user-mode Linux machines, not in one")
+    config.addinivalue_line("markers", "outside: about machines, not in one")
+    config.addinivalue_line("markers", "needs(feature, ...): what user-mode Linux may lack")
     reports = os.environ.get(_REPORTS_VARIABLE)
     if reports:
         config.pluginmanager.register(Reporter(config, Path(reports)), "kernel-reporter")
@@ -75,8 +92,9 @@ class KernelRun:
         self._where = str(
             config.getoption("--kernel", default=os.environ.get(_WHERE_VARIABLE, "auto"))
         )
-        self._sent: tuple[str, ...] = ()
-        self._machine: MachineRun | None = None
+        # nodeid -> where it runs, for those that do not run here.
+        self._sent: dict[str, Place] = {}
+        self._machines: dict[Place, MachineRun] = {}
         self._failed = False
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -86,66 +104,90 @@ class KernelRun:
         outside = [item for item in kernel if item.get_closest_marker("outside")]
         inside = [item for item in kernel if item not in outside]
         if self._where == "host":
-            # User-mode Linux may not even be installed.
+            # No machine may be installed.
             self._config.hook.pytest_deselected(items=outside)
             items[:] = [item for item in items if item not in outside]
             return
-        if self._where == "auto":
-            self._where = "uml" if inside and missing_features() else "host"
-        if self._where == "uml":
-            self._sent = tuple(item.nodeid for item in inside)
+        for item in inside:
+            marker = item.get_closest_marker("needs")
+            place = place_for(self._where, frozenset(marker.args if marker else ()))
+            if place is not None:
+                self._sent[item.nodeid] = place
         # The machine starts at once and runs beside the others: asked for late, its results are
         # there. But not last: pytest tears down shared fixtures by looking at the next item, and
         # those sent away have none here.
         rest = [item for item in items if item not in kernel]
-        unit = (place for place, item in enumerate(rest) if "unit" in item.path.parts)
-        place = next(unit, 0)
-        items[:] = [*rest[:place], *inside, *outside, *rest[place:]]
+        unit = (number for number, item in enumerate(rest) if "unit" in item.path.parts)
+        first = next(unit, 0)
+        items[:] = [*rest[:first], *inside, *outside, *rest[first:]]
 
     @pytest.hookimpl(trylast=True)
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
         # Chosen last: -k and -m have had their say.
         chosen = {item.nodeid for item in items}
-        self._sent = tuple(nodeid for nodeid in self._sent if nodeid in chosen)
+        self._sent = {nodeid: place for nodeid, place in self._sent.items() if nodeid in chosen}
         if not self._sent:
             return None
-        if not self._config.option.collectonly:
-            self._machine = MachineRun(self._config, self._sent)
-        return f"kernel tests: {len(self._sent)} of these run in a user-mode Linux machine"
+        counts = []
+        for place in dict.fromkeys(self._sent.values()):
+            nodeids = tuple(nodeid for nodeid, where in self._sent.items() if where == place)
+            if not self._config.option.collectonly:
+                self._machines[place] = MachineRun(self._config, place, nodeids)
+            name = "nowhere" if isinstance(place, str) else f"in {title(place.how)}"
+            counts.append(f"{len(nodeids)} of these run {name}")
+        return f"kernel tests: {', '.join(counts)}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        if item.nodeid not in self._sent:
+        place = self._sent.get(item.nodeid)
+        if place is None:
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        assert self._machine is not None, "started when the items were chosen"
-        for report in self._machine.reports(item):
+        for report in self._machines[place].reports(item):
             self._failed = self._failed or report.failed
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._machine is None:
-            return
-        # Stopped early (-x, Ctrl-C), there is nobody to wait for.
-        if not (session.shouldstop or session.shouldfail) and not self._failed:
-            result = self._machine.wait()
-            if result is not None and result.status != 0:
-                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-                print(f"\n{self._machine.describe(result)}", file=sys.stderr)
-        self._machine.close()
+        for machine in self._machines.values():
+            # Stopped early (-x, Ctrl-C), there is nobody to wait for.
+            if not (session.shouldstop or session.shouldfail) and not self._failed:
+                result = machine.wait()
+                if result is not None and result.status != 0:
+                    session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+                    print(f"\n{machine.describe(result)}", file=sys.stderr)
+            machine.close()
 
     def pytest_unconfigure(self) -> None:
-        if self._machine is not None:
-            self._machine.close()
+        for machine in self._machines.values():
+            machine.close()
+
+
+Place = Maker | str
+"""A kind of machine, or why there can be none."""
+
+
+@functools.cache
+def place_for(where: str, needs: frozenset[str]) -> Place | None:
+    """Where tests run that need `needs` besides what the planes do; None is here."""
+    others = [feature for feature in OTHERS if feature.name in needs]
+    assert len(others) == len(needs), f"no such features: {needs}"
+    try:
+        if where == "vm" or (where == "uml" and others):
+            return find("vm")
+        if where == "uml":
+            return find("uml")
+        return choose([*FEATURES, *others]).maker
+    except Refused as refused:
+        return str(refused)
 
 
 class MachineRun:
     """One pytest in one machine, running the tests `nodeids`."""
 
-    def __init__(self, config: pytest.Config, nodeids: tuple[str, ...]) -> None:
+    def __init__(self, config: pytest.Config, place: Place, nodeids: tuple[str, ...]) -> None:
         self._config = config
         self._out = Path(tempfile.mkdtemp(prefix="ovs-lwt-kernel-"))
         self._reports = self._out / "reports"
@@ -163,23 +205,29 @@ class MachineRun:
         }
         # Compiling takes long there, and there is nothing to keep clean.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        self._machine = KernelMachine(
+        self._machine: KernelMachine | None = None
+        if isinstance(place, str):
+            self._refused = place
+            return
+        machine = KernelMachine(
+            place,
             command,
             env=environment,
             cwd=config.rootpath,
             out=self._out,
-            timeout=_SECONDS,
+            timeout=_SECONDS * slowness(place.how),
             memory=_MEMORY,
         )
         try:
-            self._machine.start()
+            machine.start()
+            self._machine = machine
         except Refused as refused:
             self._refused = str(refused)
 
     def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """Yield the reports of `item` (setup, call, teardown) once they are here."""
         while True:
-            ended = not self._machine.running
+            ended = self._machine is None or not self._machine.running
             self._collect()
             mine = self._known.get(item.nodeid, [])
             if ended or any(report.when == "teardown" for report in mine):
@@ -191,10 +239,11 @@ class MachineRun:
 
     def wait(self) -> Result | None:
         """Wait for the machine's end; None if there never was one."""
-        return None if self._refused else self._machine.wait()
+        return None if self._machine is None else self._machine.wait()
 
     def close(self) -> None:
-        self._machine.close()
+        if self._machine is not None:
+            self._machine.close()
         rmtree(self._out, ignore_errors=True)
 
     def describe(self, result: Result) -> str:

@@ -23,10 +23,12 @@ from ovs_lwt.lab.kernel import (
     Plug,
     Result,
     features,
-    install,
+    find,
     run_in_kernel,
     settle,
 )
+from ovs_lwt.lab.kernel.uml import maker as uml
+from ovs_lwt.lab.kernel.uml import xstate
 from ovs_lwt.mistakes import Refused
 from tests.support.frameworks import CHECKOUT, environment
 from tests.support.ovs import eventually
@@ -35,6 +37,7 @@ from tests.support.ovs import eventually
 # output, what the kernel says is its standard error. A helper of its own stays behind.
 STAND_IN = """#!/bin/sh
 for word; do case $word in ovs_lwt_*=*) eval "${word%%=*}='${word#*=}'" ;; esac; done
+echo "preloaded:$LD_PRELOAD" >&2
 echo "$@" >&2
 sleep 1000 &
 sh "$ovs_lwt_work/command" 2>&1
@@ -86,47 +89,58 @@ def test_a_missing_kernel_names_its_debian_package(monkeypatch: pytest.MonkeyPat
         "shutil.which", lambda tool, path: None if tool == "linux.uml" else f"/bin/{tool}"
     )
     with pytest.raises(Refused, match="apt-get install user-mode-linux"):
-        run_in_kernel(["true"])
+        run_in_kernel(find("uml"), ["true"])
 
 
 def test_a_missing_tool_names_its_debian_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda tool, path: None if tool == "modprobe" else "/x")
     with pytest.raises(Refused, match="needs modprobe: 'apt-get install kmod'"):
-        install.find()
+        uml.find()
 
 
 def test_a_folder_without_a_kernel_is_named(tmp_path: Path, kernel: Path) -> None:
     kernel.unlink()
     with pytest.raises(Refused, match=f"OVS_LWT_UML names {tmp_path}/uml, which has no usr/bin/l"):
-        install.find()
+        uml.find()
 
 
 def test_a_kernel_without_its_modules_is_refused(tmp_path: Path) -> None:
     (tmp_path / "uml/usr/lib/uml/modules").rmdir()
     with pytest.raises(Refused, match="lacks its modules"):
-        install.find()
+        uml.find()
 
 
 def test_an_installed_kernel_is_found(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OVS_LWT_UML")
     monkeypatch.setenv("PATH", f"{kernel.parent}:{os.environ['PATH']}")
-    assert install.find() == install.Installation(kernel, kernel.parents[1] / "lib/uml/modules")
+    assert uml.find() == uml.UserModeLinux(kernel, kernel.parents[1] / "lib/uml/modules")
 
 
 # The command
 
 
 def test_a_commands_status_and_output_come_back(work: Path) -> None:
-    result = run_in_kernel(["sh", "-c", "echo one; echo two >&2; exit 3"], timeout=20)
+    result = run_in_kernel(find("uml"), ["sh", "-c", "echo one; echo two >&2; exit 3"], timeout=20)
     assert (result.status, result.output) == (3, "one\ntwo\n")
     assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_processor_with_more_registers_gets_the_library(
+    needed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with a space"))
+    monkeypatch.setattr(xstate, "needed", lambda: needed)
+    preloaded, _, _ = run_in_kernel(find("uml"), ["true"], timeout=20).console.partition("\n")
+    assert preloaded.endswith("/xstate.so") is needed
+    assert preloaded.startswith("preloaded:")
 
 
 def test_the_command_and_its_environment_arrive_letter_by_letter(tmp_path: Path) -> None:
     odd = """it's "$HOME" `x` \\ *\n ü"""
     code = "import os, sys; print(repr((os.environ['ODD'], sys.argv[1], os.getcwd())))"
     with KernelMachine(
-        [sys.executable, "-c", code, odd], env={"ODD": odd}, cwd=tmp_path, timeout=20
+        find("uml"), [sys.executable, "-c", code, odd], env={"ODD": odd}, cwd=tmp_path, timeout=20
     ) as machine:
         assert machine.wait().output.strip() == repr((odd, odd, str(tmp_path)))
 
@@ -134,7 +148,7 @@ def test_the_command_and_its_environment_arrive_letter_by_letter(tmp_path: Path)
 def test_output_is_heard_as_it_comes() -> None:
     heard: list[bytes] = []
     command = ["sh", "-c", "echo first; sleep 100"]
-    with KernelMachine(command, timeout=20, echo=heard.append) as machine:
+    with KernelMachine(find("uml"), command, timeout=20, echo=heard.append) as machine:
         assert eventually(lambda: b"".join(heard) == b"first\n")
         assert machine.running
 
@@ -143,7 +157,11 @@ def test_the_kernel_is_told_what_was_asked_for() -> None:
     with (
         Hub() as hub,
         KernelMachine(
-            ["true"], memory=640, timeout=20, plugs=[hub.plug("02:00:00:00:00:07", mtu=9000)]
+            find("uml"),
+            ["true"],
+            memory=640,
+            timeout=20,
+            plugs=[hub.plug("02:00:00:00:00:07", mtu=9000)],
         ) as machine,
     ):
         result = machine.wait()
@@ -162,7 +180,7 @@ def test_the_kernel_is_told_what_was_asked_for() -> None:
 )
 def test_what_cannot_be_is_refused_at_once(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(Refused, match=complaint):
-        KernelMachine(["true"], **options)  # type: ignore[arg-type]
+        KernelMachine(find("uml"), ["true"], **options)  # type: ignore[arg-type]
 
 
 # The end
@@ -170,7 +188,7 @@ def test_what_cannot_be_is_refused_at_once(options: dict[str, object], complaint
 
 def test_a_slow_machine_is_stopped(work: Path) -> None:
     started = time.monotonic()
-    result = run_in_kernel(["sh", "-c", "echo begun; sleep 1001"], timeout=1)
+    result = run_in_kernel(find("uml"), ["sh", "-c", "echo begun; sleep 1001"], timeout=1)
     assert (result.status, result.timed_out, result.output) == (124, True, "begun\n")
     assert time.monotonic() - started < 10
     assert not living(str(work))
@@ -179,11 +197,13 @@ def test_a_slow_machine_is_stopped(work: Path) -> None:
 
 def test_a_machine_that_dies_says_what_its_kernel_said(kernel: Path) -> None:
     kernel.write_text("#!/bin/sh\necho half a sent\necho 'Kernel panic' >&2\n")
-    assert run_in_kernel(["true"], timeout=20) == Result(DIED, "half a sent\n", "Kernel panic\n")
+    assert run_in_kernel(find("uml"), ["true"], timeout=20) == Result(
+        DIED, "half a sent\n", "Kernel panic\n"
+    )
 
 
 def test_a_machine_that_is_no_longer_wanted_is_killed(work: Path) -> None:
-    with KernelMachine(["sh", "-c", "sleep 1002"], timeout=100) as machine:
+    with KernelMachine(find("uml"), ["sh", "-c", "sleep 1002"], timeout=100) as machine:
         assert eventually(lambda: bool(living("sleep", "1002")))
     assert not machine.running
     assert not living("sleep", "1002")
@@ -289,7 +309,7 @@ def test_a_hub_that_is_gone_is_heard_no_more() -> None:
 def test_what_a_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     here = features.Feature("a loopback", "ip link show lo")
     gone = features.Feature("a flying carpet", "echo 'no carpet' >&2; false")
-    assert features.missing_features([here, gone]) == ("a flying carpet",)
+    assert features.missing_features([here, gone]) == (gone,)
     assert features.failure(gone) == "no carpet"
 
 
@@ -346,7 +366,7 @@ def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_each_test_in_a_machine_is_reported_as_itself(tmp_path: Path) -> None:
     done = suite(tmp_path)
     assert done.returncode == 1, done.stdout
-    assert "4 of these run in a user-mode Linux machine" in done.stdout
+    assert "4 of these run in user-mode Linux" in done.stdout
     for line in (
         "test_suite.py::test_fine PASSED",
         "test_suite.py::test_wrong FAILED",

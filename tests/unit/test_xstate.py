@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_lwt.lab.kernel import xstate
+from ovs_lwt.lab.kernel.uml import xstate
 from ovs_lwt.mistakes import Refused
 
 # A debugger in Python: it gives the child the low half of ymm0 anew by a set that lacks its last
@@ -105,7 +105,9 @@ def test_what_the_compiler_lacks_is_shown(
     compiler.write_text("#!/bin/sh\necho 'dlfcn.h: No such file' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
-    with pytest.raises(Refused, match=r"says:\ndlfcn.h: No such file\n'apt-get install libc6-dev'"):
+    with pytest.raises(
+        Refused, match=r"says\n  dlfcn.h: No such file\n'apt-get install libc6-dev'"
+    ):
         xstate.library()
     assert list(cache.iterdir()) == []
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ovs_lwt.lab.kernel.install import with_sbin
+from ovs_lwt.lab.kernel.tools import with_sbin
 
 _SECONDS = 20.0
 # ovs-vswitchd (seen with 3.1) takes a machine that is up for less than 10 s for one without
@@ -20,11 +20,13 @@ _COUNTS_CORES_AFTER = 10.5
 class Feature:
     """Something a kernel has or lacks: the shell commands `probe` succeed where it has it.
 
-    They run as root in a network namespace of their own.
+    They run as root in a network namespace of their own. `in_uml` is whether Debian's user-mode
+    Linux has it.
     """
 
     name: str
     probe: str
+    in_uml: bool = True
 
 
 FEATURES = (
@@ -70,6 +72,25 @@ FEATURES = (
     ),
 )
 
+# What no plane needs, and tests and what stands beside an overlay may.
+OTHERS = (
+    Feature(
+        "nft",
+        "nft add table inet t;"
+        " nft 'add chain inet t c { type filter hook prerouting priority 0; }';"
+        " nft add rule inet t c meta mark set 10",
+        in_uml=False,
+    ),
+    Feature(
+        "conntrack zones",
+        "modprobe -qa nf_conntrack openvswitch || true; nft add table ip t;"
+        " nft 'add chain ip t c { type filter hook prerouting priority raw; }';"
+        " nft add rule ip t c ct zone set 10",
+        in_uml=False,
+    ),
+    Feature("WireGuard", "ip link add wg0 type wireguard", in_uml=False),
+)
+
 
 def failure(feature: Feature) -> str | None:
     """Try the feature here; return None if this kernel has it, else what the commands said."""
@@ -87,9 +108,9 @@ def failure(feature: Feature) -> str | None:
     return done.stderr.strip() or f"exit status {done.returncode}"
 
 
-def missing_features(features: Iterable[Feature] = FEATURES) -> tuple[str, ...]:
-    """Return the names of what this kernel lacks, or what we may not try: not being root."""
-    return tuple(feature.name for feature in features if failure(feature) is not None)
+def missing_features(features: Iterable[Feature] = FEATURES) -> tuple[Feature, ...]:
+    """Return what this kernel lacks, or what we may not try: not being root."""
+    return tuple(feature for feature in features if failure(feature) is not None)
 
 
 def settle() -> None:

@@ -41,7 +41,8 @@ def main(folder: Path, seconds: float, fds: list[int], command: list[str]) -> in
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     try:
-        with (folder / CONSOLE).open("wb") as console:
+        # Appending: qemu opens it again, for what the kernel says.
+        with (folder / CONSOLE).open("ab") as console:
             machine = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -1,9 +1,10 @@
-"""One machine: a user-mode Linux kernel as a process, running one command."""
+"""One machine: a kernel as a process, running one command."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -17,16 +18,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Self
 
-from ovs_lwt.lab.kernel import install, leash, xstate
+from ovs_lwt.lab.kernel import leash, tools
+from ovs_lwt.lab.kernel.maker import Maker, Order
 from ovs_lwt.lab.kernel.wire import Plug
 from ovs_lwt.mistakes import Refused
 
 DIED: Final = 125
 _DEFAULT_MEMORY: Final = 512
-_LEAST_MEMORY: Final = 128
-# IPv6 is a module there; no feature that needs it loads it by itself.
-_MODULES: Final = ("ipv6",)
 _LEASH_SECONDS: Final = 10.0
+# What only the kernel's makers can read: functions with offsets, registers.
+_TRACE: Final = re.compile(
+    r"\+0x[0-9a-f]+/0x|\b[0-9a-f]{16}\b|Call Trace|</?TASK>|RIP:|Code:|Kernel Offset"
+    r"|Power (Off|down)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,22 @@ class Result:
         """Whether the machine was stopped after its time."""
         return self.status == leash.TIMED_OUT
 
+    def last_words(self, lines: int = 12) -> str:
+        """Return the end of what the kernel said, without stack traces and registers."""
+        said = (line for line in self.console.splitlines() if line.strip())
+        return "\n".join([line for line in said if not _TRACE.search(line)][-lines:])
+
 
 class KernelMachine:
-    """A machine that boots, runs `command`, and is gone.
+    """A machine of the kind `maker` that boots, runs `command`, and is gone.
 
     The command sees this machine's files (what it writes there is thrown away), in the current
     directory or `cwd`, as root, with the environment `env` (None: ours). Only the folder `out`
     is shared for writing, under the same path. `timeout` (s) counts from the start (None: there
     is none), `memory` is in MB. Interface ``vec0`` is the first of `plugs`, and so on; there is no
-    other network. ``/dev/ttyS1`` is the first of `lines`, stream sockets that are closed here once
-    the machine has them. `modules` are loaded before the command; most others load when they are
-    needed. `echo` is called, in another thread, with output as it comes.
+    other network. ``/dev/line1`` is the first of `lines`, stream sockets that are closed here once
+    the machine has them. Modules load when they are needed. `echo` is called, in another thread,
+    with output as it comes.
 
     Use it in a `with`: at its end, or however this process ends, the machine is killed and its
     files are removed. Raises `Refused` if this machine cannot have one.
@@ -65,6 +74,7 @@ class KernelMachine:
 
     def __init__(
         self,
+        maker: Maker,
         command: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
@@ -74,16 +84,15 @@ class KernelMachine:
         memory: int = _DEFAULT_MEMORY,
         plugs: Sequence[Plug] = (),
         lines: Sequence[socket.socket] = (),
-        modules: Sequence[str] = _MODULES,
-        name: str = "uml",
+        name: str = "machine",
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
-        if memory < _LEAST_MEMORY:
-            raise Refused(f"a machine of {memory} MB does not boot: give it {_LEAST_MEMORY}")
+        if memory < maker.least_memory:
+            raise Refused(f"a machine of {memory} MB does not boot: give it {maker.least_memory}")
         if out is not None and not out.is_dir():
             raise Refused(f"the output folder {out} does not exist: make it first")
         environment = dict(os.environ if env is None else env)
-        environment["PATH"] = install.with_sbin(environment.get("PATH", ""))
+        environment["PATH"] = tools.with_sbin(environment.get("PATH", ""))
         self._script = "".join(
             (
                 f"cd {shlex.quote(str((cwd or Path.cwd()).absolute()))} || exit 126\n",
@@ -92,14 +101,9 @@ class KernelMachine:
                 "\n",
             )
         )
-        self._settings = "".join(
-            f"{key}={shlex.quote(value)}\n"
-            for key, value in (
-                ("name", name),
-                ("modules", " ".join(modules)),
-                ("out", str(out.absolute()) if out else ""),
-            )
-        )
+        self._maker = maker
+        self._name = name
+        self._out = out.absolute() if out else None
         self._timeout = math.inf if timeout is None else timeout
         self._memory = memory
         self._plugs = tuple(plugs)
@@ -120,36 +124,39 @@ class KernelMachine:
 
     def start(self) -> None:
         """Switch the machine on; it boots in the background."""
-        kernel = install.find()
-        work = Path(tempfile.mkdtemp(prefix="ovs-lwt-uml-", dir=_work_parent()))
+        work = Path(tempfile.mkdtemp(prefix="ovs-lwt-machine-", dir=_work_parent()))
         try:
-            self._start(kernel, work)
+            self._start(work)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
-    def _start(self, kernel: install.Installation, work: Path) -> None:
+    def _start(self, work: Path) -> None:
         self._work = work
         (work / "root").mkdir()
-        (work / "settings").write_text(self._settings)
         (work / "command").write_text(self._script)
         init = work / "init"
         init.write_bytes(resources.files(__package__).joinpath("init.sh").read_bytes())
         init.chmod(0o755)
-        ends = [*(plug.socket for plug in self._plugs), *self._lines]
-        fds = [end.fileno() for end in ends]
+        lines = [line.fileno() for line in self._lines]
+        launch = self._maker.launch(Order(work, self._out, self._memory, self._plugs, lines))
+        settings = {
+            "name": self._name,
+            "out": str(self._out or ""),
+            "lines": str(len(lines)),
+            **launch.settings,
+        }
+        (work / "settings").write_text(
+            "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+        )
+        fds = [*(plug.socket.fileno() for plug in self._plugs), *lines]
         self._leash = subprocess.Popen(
             [
                 *(sys.executable, "-I", leash.__file__),
                 *(str(work), str(self._timeout), ",".join(map(str, fds))),
-                *self._kernel_line(kernel, work),
+                *launch.command,
             ],
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "HOME": str(work),
-                "TMPDIR": _memory_folder(self._memory),
-                **_preloaded(work),
-            },
+            env={"PATH": os.environ.get("PATH", ""), "HOME": str(work), **launch.environment},
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -158,25 +165,10 @@ class KernelMachine:
             # A Ctrl-C is for us: we end the machine.
             start_new_session=True,
         )
-        for end in ends:
+        for end in (*(plug.socket for plug in self._plugs), *self._lines):
             end.close()
         self._reader = threading.Thread(target=self._read, name="machine", daemon=True)
         self._reader.start()
-
-    def _kernel_line(self, kernel: install.Installation, work: Path) -> list[str]:
-        return [
-            str(kernel.linux),
-            *("rootfstype=hostfs", "rootflags=/", "rw", f"mem={self._memory}M"),
-            *(f"init={work}/init", "con=null", "con0=null,fd:2", "ssl=null", "ssl0=null,fd:1"),
-            *(f"ssl{n}=fd:{line.fileno()}" for n, line in enumerate(self._lines, 1)),
-            *("quiet", "loglevel=1", "selinux=0", "umid=m", f"uml_dir={work}/"),
-            *(
-                f"vec{n}:transport=fd,fd={plug.socket.fileno()},mtu={plug.mtu},mac={plug.mac}"
-                for n, plug in enumerate(self._plugs)
-            ),
-            # What the kernel does not know itself is in the environment of the first process.
-            *(f"ovs_lwt_work={work}", f"ovs_lwt_modules={kernel.modules}"),
-        ]
 
     def _read(self) -> None:
         pipe = self._leash.stdout if self._leash else None
@@ -201,12 +193,20 @@ class KernelMachine:
             status = int((self._work / "status").read_text())
         except (OSError, ValueError):
             status = DIED
-        console = (self._work / leash.CONSOLE).read_text("utf-8", errors="replace")
+        console = _console(self._work)
         ended = self._let_go(self._leash)
         if status == DIED and ended == leash.TIMED_OUT:
             status = leash.TIMED_OUT
         self._result = Result(status, self._output.decode("utf-8", errors="replace"), console)
         return self._result
+
+    def end(self) -> Result:
+        """Kill the machine if it still runs, and return how it ended."""
+        if self._result is None and self._work is not None and self.running:
+            console = _console(self._work)
+            self.close()
+            self._result = Result(DIED, self._output.decode("utf-8", errors="replace"), console)
+        return self.wait()
 
     def close(self) -> None:
         """Kill the machine if it still runs, and remove its files; twice does no harm."""
@@ -231,6 +231,7 @@ class KernelMachine:
 
 
 def run_in_kernel(
+    maker: Maker,
     command: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
@@ -241,19 +242,13 @@ def run_in_kernel(
 ) -> Result:
     """Boot a machine, run `command` in it and return how it ended; see `KernelMachine`."""
     with KernelMachine(
-        command, env=env, out=out, timeout=timeout, memory=memory, echo=echo
+        maker, command, env=env, out=out, timeout=timeout, memory=memory, echo=echo
     ) as machine:
         return machine.wait()
 
 
-def _preloaded(work: Path) -> dict[str, str]:
-    """Return the environment in which the kernel runs on this processor."""
-    if not xstate.needed():
-        return {}
-    # By a name without spaces and colons, which LD_PRELOAD takes for ends of names.
-    library = work / "xstate.so"
-    library.symlink_to(xstate.library())
-    return {"LD_PRELOAD": str(library)}
+def _console(work: Path) -> str:
+    return (work / leash.CONSOLE).read_text("utf-8", errors="replace")
 
 
 def _work_parent() -> str:
@@ -264,17 +259,3 @@ def _work_parent() -> str:
         if not unseen and not set(" \t\n\"',") & set(folder) and os.access(folder, os.W_OK):
             return folder
     raise Refused("neither TMPDIR nor /tmp can hold a machine's files: set TMPDIR to a folder")
-
-
-def _memory_folder(memory: int) -> str:
-    """Return where a machine's memory (MB) goes: a file, quick in /dev/shm if it has room.
-
-    A container's /dev/shm is often small, and mounted so that nothing in it can be executed.
-    """
-    try:
-        shm = os.statvfs("/dev/shm")
-    except OSError:
-        return tempfile.gettempdir()
-    room = shm.f_bavail * shm.f_frsize >= memory << 20
-    usable = not shm.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK)
-    return "/dev/shm" if room and usable else tempfile.gettempdir()

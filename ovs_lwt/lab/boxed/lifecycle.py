@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ovs_lwt.lab.kernel import install
+from ovs_lwt.lab.boxed import client
+from ovs_lwt.lab.boxed.record import (
+    BoxedLab,
+    MachineEnded,
+    end,
+    gone,
+    listens,
+    record,
+    stop,
+)
+from ovs_lwt.lab.kernel import Maker
 from ovs_lwt.lab.lifecycle import shielded
 from ovs_lwt.lab.requirements import check_root
-from ovs_lwt.lab.uml import client
-from ovs_lwt.lab.uml.record import BoxedLab, end, gone, listens, record
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.pipes import BROKEN_PIPE
 from ovs_lwt.sources import overlay_file
 
 DEFAULT_MEMORY: Final = 1024
@@ -23,14 +32,14 @@ _LISTENS_SECONDS: Final = 30.0
 _UNSEEN: Final = ("/dev", "/proc", "/run", "/sys")
 
 
-def up(overlay: Path, *, name: str, memory: int, options: Sequence[str]) -> int:
+def up(overlay: Path, maker: Maker, *, name: str, memory: int, options: Sequence[str]) -> int:
     """Bring `overlay` up as the lab `name` in a machine of `memory` MB; return the exit status.
 
-    `options` are those of ``lab up``, and what it prints is printed. If it fails, or is
-    interrupted, nothing is left. Raises `OverlayInvalid` and `Refused`.
+    `options` are those of ``lab up``, and what it prints is printed, as long as somebody reads it.
+    If it fails, or is interrupted, nothing is left; of a machine that dies, its log. Raises
+    `OverlayInvalid`, `Refused` and `MachineEnded`.
     """
     check_root()
-    install.find()
     overlay_file.load(overlay)
     path = overlay.absolute()
     for folder in _UNSEEN:
@@ -38,14 +47,19 @@ def up(overlay: Path, *, name: str, memory: int, options: Sequence[str]) -> int:
             raise Refused(
                 f"a machine does not see the files below {folder}: put {overlay} elsewhere"
             )
-    lab = BoxedLab(name, path, memory)
+    lab = BoxedLab(name, path, memory, maker.kind)
     record(lab)
     stays = False
     try:
         _start_holder(lab)
-        words = ["lab", "up", str(path), "--name", name, *options]
-        status = client.run(lab, words)
-        stays = status == 0
+        words = ["lab", "up", str(path), "--name", name, "--kernel", "here", *options]
+        status = client.run(lab, words, to_its_end=True)
+        stays = status in {0, BROKEN_PIPE}
+    except MachineEnded:
+        stays = True
+        with shielded():
+            stop(lab)
+        raise
     finally:
         if not stays:
             with shielded():
@@ -57,7 +71,7 @@ def _start_holder(lab: BoxedLab) -> None:
     """Start the process that the machine belongs to; return once it listens."""
     with lab.log.open("ab") as log:
         holder = subprocess.Popen(
-            [sys.executable, "-m", "ovs_lwt.lab.uml.holder", lab.name],
+            [sys.executable, "-m", "ovs_lwt.lab.boxed.holder", lab.name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

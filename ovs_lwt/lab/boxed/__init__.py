@@ -1,4 +1,4 @@
-"""A lab in a machine of its own: user-mode Linux, whose kernel has what ours may lack.
+"""A lab in a machine of its own, whose kernel has what ours may lack.
 
 The lab in there is an ordinary lab, and the commands that speak to it are the ordinary commands,
 run inside. From there to here:

@@ -1,7 +1,8 @@
 """Labs in machines: which there are, and where their files are.
 
 The folder is that of any lab, `LABS`/NAME. In it: ``machine.json``, the record; ``machine.sock``,
-where the holder listens; ``machine.log``, what it and the machine's kernel had to say.
+where the holder listens; ``machine.log``, what it and the programs in the machine had to say;
+``console.log``, what the kernel of a machine had to say that has ended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from ovs_lwt.lab.kernel import Kind
 from ovs_lwt.lab.plan import LABS, check_name
 from ovs_lwt.lab.processes import tail
 from ovs_lwt.lab.state import MACHINE_RECORD, reserve
@@ -30,11 +32,12 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class BoxedLab:
-    """A lab in a machine of `memory` MB."""
+    """A lab in a machine of `memory` MB, of that `kind`."""
 
     name: str
     overlay: Path
     memory: int
+    kind: Kind
 
     @property
     def directory(self) -> Path:
@@ -51,12 +54,20 @@ class BoxedLab:
         """What its holder says."""
         return self.directory / "machine.log"
 
+    @property
+    def console(self) -> Path:
+        """What its kernel has said, once it has ended."""
+        return self.directory / "console.log"
+
 
 _RECORD = TypeAdapter(BoxedLab)
 
 
 def record(lab: BoxedLab) -> None:
     """Write `lab` to disk and so take its name; raise `Refused` if a lab has it already."""
+    other = find(lab.name)
+    if other is not None and not listens(other):
+        raise gone(other)
     reserve(lab.directory, MACHINE_RECORD, _RECORD.dump_json(lab, indent=2))
 
 
@@ -70,7 +81,7 @@ def find(name: str) -> BoxedLab | None:
 
 
 def connect(lab: BoxedLab) -> socket.socket:
-    """Return a connection to the lab's holder; raise `Refused` if that is no more."""
+    """Return a connection to the lab's holder; raise `MachineEnded` if that is no more."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(str(lab.socket))
@@ -89,17 +100,28 @@ def listens(lab: BoxedLab) -> bool:
     return True
 
 
-def gone(lab: BoxedLab) -> Refused:
+class MachineEnded(Refused):
+    """The lab's machine is no more; its log is."""
+
+
+def gone(lab: BoxedLab) -> MachineEnded:
     """Return the refusal of a lab whose machine has ended."""
     option = "" if lab.name == "lab" else f" --name {lab.name}"
-    return Refused(
+    return MachineEnded(
         f"the machine of lab '{lab.name}' has ended: 'ovs-lwt lab down{option}' removes what is"
-        f" left; its log, {lab.log}, closes with\n{tail(lab.log)}"
+        f" left; its log, {lab.log}, closes with",
+        *tail(lab.log),
     )
 
 
 def end(lab: BoxedLab) -> None:
     """End the lab's machine, however it is, and remove its files."""
+    stop(lab)
+    shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def stop(lab: BoxedLab) -> None:
+    """End the lab's machine, however it is; its files stay."""
     holder = _holder(lab)
     if holder is not None:
         for how in (signal.SIGTERM, signal.SIGKILL):
@@ -108,14 +130,25 @@ def end(lab: BoxedLab) -> None:
             if select.select([holder], [], [], _END_SECONDS)[0]:
                 break
         os.close(holder)
-    shutil.rmtree(lab.directory, ignore_errors=True)
 
 
 def _holder(lab: BoxedLab) -> int | None:
     """Return a pidfd of the process that listens on the lab's socket, or None."""
     try:
         with connect(lab) as connection:
-            who = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            return os.pidfd_open(_CREDENTIALS.unpack(who)[0])
+            return _process_behind(connection)
     except (Refused, ProcessLookupError):
         return None
+
+
+def await_end(connection: socket.socket) -> None:
+    """Wait until the holder at the other end, which has hung up, has said why and ended."""
+    with contextlib.suppress(ProcessLookupError):
+        holder = _process_behind(connection)
+        select.select([holder], [], [], _END_SECONDS)
+        os.close(holder)
+
+
+def _process_behind(connection: socket.socket) -> int:
+    who = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return os.pidfd_open(_CREDENTIALS.unpack(who)[0])

@@ -1,6 +1,6 @@
 """In the machine: run commands of `ovs-lwt` for whoever is at the other end of the serial lines.
 
-    python -m ovs_lwt.lab.uml.server LINES
+    python -m ovs_lwt.lab.boxed.server LINES
 
 One thread does it all, and each command is a fork of it: what they import is there already, which
 would take each of them seconds in a machine as slow as this.
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ovs_lwt.lab.uml.command import Command
-from ovs_lwt.lab.uml.frames import OUTPUT, STATUS, WINDOW, Decoder, Frame, Kind, Request
+from ovs_lwt.lab.boxed.command import Command
+from ovs_lwt.lab.boxed.frames import OUTPUT, STATUS, WINDOW, Decoder, Frame, Kind, Request
 
 _HANGUP_SECONDS: Final = 3.0
 _TICK_MS: Final = 500
@@ -150,8 +150,10 @@ def serve(lines: list[Line]) -> NoReturn:
 
 def open_line(number: int) -> Line:
     """Open a serial line, for bytes as they are."""
-    fd = os.open(f"/dev/ttyS{number}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    tty.setraw(fd)
+    fd = os.open(f"/dev/line{number}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    # Virtual machines have ports that are no terminals.
+    if os.isatty(fd):
+        tty.setraw(fd)
     return Line(fd, see_changes)
 
 

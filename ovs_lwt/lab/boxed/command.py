@@ -15,7 +15,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from ovs_lwt.lab.uml.frames import Request
+from ovs_lwt.lab.boxed.frames import Request
 
 # By its name, as a process of its own would be started: the command line stands above the lab.
 _PROGRAM: Final = importlib.import_module("ovs_lwt.cli")

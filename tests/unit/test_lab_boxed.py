@@ -31,10 +31,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovs_lwt.lab.boxed import client, record
+from ovs_lwt.lab.boxed.frames import PIECE, Decoder, Frame, Kind, Request
+from ovs_lwt.lab.boxed.holder import Switchboard
 from ovs_lwt.lab.processes import alive
-from ovs_lwt.lab.uml import client, record
-from ovs_lwt.lab.uml.frames import PIECE, Decoder, Frame, Kind, Request
-from ovs_lwt.lab.uml.holder import Switchboard
 from ovs_lwt.mistakes import Refused
 from tests.support import forked
 from tests.support.ovs import eventually
@@ -43,7 +43,7 @@ LOOP = "while :; do sleep 0.05; done"
 
 _SERVER = """
 import os, sys
-from ovs_lwt.lab.uml import command, server
+from ovs_lwt.lab.boxed import command, server
 
 class Program:
     def main():
@@ -93,7 +93,7 @@ class Box:
 
     def __init__(self, labs: Path) -> None:
         self.labs = labs
-        self.lab = record.BoxedLab("box", Path("overlay.yaml"), 512)
+        self.lab = record.BoxedLab("box", Path("overlay.yaml"), 512, "uml")
         pairs = [socket.socketpair() for _ in range(2)]
         theirs = [end.fileno() for _, end in pairs]
         self.server = subprocess.Popen(
@@ -385,14 +385,14 @@ def test_a_lab_whose_machine_is_gone_says_so_and_shows_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record, "LABS", tmp_path)
-    lab = record.BoxedLab("box", Path("/overlay.yaml"), 512)
+    lab = record.BoxedLab("box", Path("/overlay.yaml"), 512, "uml")
     record.record(lab)
     lab.log.write_text("Kernel panic - not syncing: Out of memory\n")
 
     assert record.find("box") == lab
     with pytest.raises(Refused, match=r"has ended: 'ovs-lwt lab down --name box'[^$]*panic"):
         record.connect(lab)
-    with pytest.raises(Refused, match="is up already"):
+    with pytest.raises(record.MachineEnded, match="lab down --name box"):
         record.record(lab)
 
     record.end(lab)

@@ -63,6 +63,7 @@ def _compile(source: bytes, to: Path) -> None:
         said = done.stderr.decode(errors="replace").strip()
         raise Refused(
             f"the library that helps user-mode Linux on this processor could not be compiled;"
-            f" {compiler} says:\n{said}\n'apt-get install libc6-dev' brings what may be missing"
-            " (Debian, Ubuntu)"
+            f" {compiler} says",
+            *(f"  {line}" for line in said.splitlines()),
+            "'apt-get install libc6-dev' brings what may be missing (Debian, Ubuntu)",
         )

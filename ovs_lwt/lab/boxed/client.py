@@ -20,17 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ovs_lwt.lab.uml.frames import OUTPUT, PIECE, STATUS, WINDOW, Decoder, Frame, Kind, Request
-from ovs_lwt.lab.uml.record import BoxedLab, connect, gone
+from ovs_lwt.lab.boxed.frames import OUTPUT, PIECE, STATUS, WINDOW, Decoder, Frame, Kind, Request
+from ovs_lwt.lab.boxed.record import BoxedLab, await_end, connect, gone
+from ovs_lwt.pipes import BROKEN_PIPE
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 
 
-def run(lab: BoxedLab, words: Sequence[str], *, reads: bool = False) -> int:
+def run(
+    lab: BoxedLab, words: Sequence[str], *, reads: bool = False, to_its_end: bool = False
+) -> int:
     """Run ``ovs-lwt WORDS…`` in the lab's machine; return its exit status, 128 + n for signal n.
 
-    `reads` if our standard input is the command's. Raises `Refused` if the machine has ended.
+    `reads` if our standard input is the command's. If nobody reads our output any more, the command
+    ends too, unless it is `to_its_end`. Raises `MachineEnded`.
     """
     terminal = all(os.isatty(fd) for fd in (0, 1, 2)) and _foreground()
     reads = reads and (not os.isatty(0) or _foreground())
@@ -43,7 +46,9 @@ def run(lab: BoxedLab, words: Sequence[str], *, reads: bool = False) -> int:
     with connect(lab) as connection, _woken_by_signals() as wake:
         raw = _raw_terminal() if terminal and reads else contextlib.nullcontext()
         with raw:
-            status = _Conversation(connection, wake, request, reads).hold()
+            status = _Conversation(connection, wake, request, reads, to_its_end).hold()
+        if status is None:
+            await_end(connection)
     if status is None:
         raise gone(lab)
     return 128 - status if status < 0 else status
@@ -57,6 +62,8 @@ class _Conversation:
     wake: socket.socket
     request: Request
     reads: bool
+    to_its_end: bool
+    _unheard: bool = False
     _unsent: deque[Frame] = field(default_factory=deque)
     _due: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
@@ -97,10 +104,13 @@ class _Conversation:
                 case Kind.STDERR:
                     _write(2, frame.payload)
                 case Kind.EXIT:
-                    return int(STATUS.unpack(frame.payload)[0])
+                    status = int(STATUS.unpack(frame.payload)[0])
+                    return BROKEN_PIPE if self._unheard and status == 0 else status
         except BrokenPipeError:
-            # As whoever wrote there itself.
-            return _BROKEN_PIPE
+            self._unheard = True
+            if not self.to_its_end:
+                # As whoever wrote there itself.
+                return BROKEN_PIPE
         return None
 
     def _send_next(self) -> None:
