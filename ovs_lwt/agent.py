@@ -14,7 +14,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import cycle
 
@@ -22,6 +22,7 @@ from ovs_lwt import logbook, status
 from ovs_lwt.changes import hosts_touched
 from ovs_lwt.checker import Checker, Found
 from ovs_lwt.control import ControlSocket, Request
+from ovs_lwt.findings import Finding
 from ovs_lwt.intake import Intake
 from ovs_lwt.memory import share_allocator
 from ovs_lwt.mistakes import OverlayInvalid, Refused
@@ -31,6 +32,7 @@ from ovs_lwt.plane import Connection, Options, Plane, Switched
 from ovs_lwt.planes import host_on
 from ovs_lwt.reloads import Reloads, await_first
 from ovs_lwt.sources import Source
+from ovs_lwt.systemd import ServiceManager, States
 from ovs_lwt.topology import Topology
 
 LOG = logging.getLogger("ovs_lwt")
@@ -140,6 +142,7 @@ class Agent:
         self._checker = checker
         self._checked: dict[str, status.Checked] = {}
         self._running = True
+        self._manager = ServiceManager.of()
         self.control: ControlSocket | None = None
         try:
             for name, where in hosts:
@@ -170,7 +173,7 @@ class Agent:
         places: where switches may call, for the log
         """
         control = self.control.path if self.control is not None else None
-        LOG.info("%s", logbook.start(self._source.describe(), self._hosts, control, places))
+        LOG.info("%s", logbook.start(self._intake.status(), self._hosts, control, places))
         while self._running:
             wait = 0.0 if self._turns else POLL
             item = self._receive(wait)
@@ -183,6 +186,8 @@ class Agent:
         if self._checker is not None:
             self._checker.close()
         self._close_hosts()
+        if self._manager is not None:
+            self._manager.stop()
         LOG.info("ovs-lwt has stopped; what is installed stays")
 
     def _close_hosts(self) -> None:
@@ -211,7 +216,7 @@ class Agent:
     def _take(self, item: Item, now: float) -> None:
         match item:
             case Reload():
-                self.reload()
+                self._reload_alone()
             case Opened(connection):
                 self._open(connection, now)
             case Closed(connection) if host := self._by_connection.pop(connection, None):
@@ -254,8 +259,11 @@ class Agent:
             self.control.run()
         if self._checker is not None:
             self._check(self._checker, now)
+        if self._manager is not None and self._manager.due(now):
+            busy = bool(self._busy or self._turns)
+            self._manager.tell(self._states(), now, busy=busy)
         if self._options.watch and self._source.version() != self._version:
-            self.reload()
+            self._reload_alone()
         for name, host in self._hosts.items():
             with self._starting_over(host):
                 if host.poll():
@@ -273,6 +281,19 @@ class Agent:
             topology = self._topology
             expected = [host.expected(topology) for host in self._hosts.values()]
             checker.start([each for each in expected if each.here], now)
+
+    def _states(self) -> States:
+        """Of every host its state, and the first reason where that is no good one."""
+        return {
+            name: status.in_short(
+                host.state, self._findings(host), self._checked.get(name), host.refusals()
+            )
+            for name, host in self._hosts.items()
+        }
+
+    def _findings(self, host: Plane) -> Sequence[Finding]:
+        """What the agent and the host have found wrong themselves."""
+        return [*self._intake.findings(), *host.findings()]
 
     def _tell(self, found: Found) -> None:
         for name, findings in found.items():
@@ -317,6 +338,13 @@ class Agent:
         host.follow(self._behind.get(host.name, self._topology))
 
     # The overlay
+
+    def _reload_alone(self) -> None:
+        """Read the source again, without anybody who waits for it. (Where somebody does, systemd
+        knows by its ExecReload.)
+        """
+        with nullcontext() if self._manager is None else self._manager.reloading():
+            self.reload()
 
     def reload(self, *, anew: bool = False, force: bool = False) -> list[str]:
         """Read the source again. Returns what is wrong with it; then everything stays as it was.
@@ -441,11 +469,7 @@ class Agent:
     def status(self) -> str:
         """What `ovs-appctl -t … status` prints: see docs/status.md."""
         hosts = {
-            name: status.of_host(
-                host.status(),
-                [*self._intake.findings(), *host.findings()],
-                self._checked.get(name),
-            )
+            name: status.of_host(host.status(), self._findings(host), self._checked.get(name))
             for name, host in self._hosts.items()
         }
         return status.whole(hosts, self._intake.status(), self._began)

@@ -324,6 +324,11 @@ class KernelHost:
         """What is wrong with guests' ports, by their names."""
         return {**self._marks.errors(), **self._claims}
 
+    @property
+    def state(self) -> str:
+        """What the session is at."""
+        return str(self.session.state)
+
     def outcome(self) -> str:
         """How it last came out, or what the session is at."""
         return str(self.last.counts if self.last else self.session.state)
@@ -366,7 +371,7 @@ class KernelHost:
         """The host's part of `ovs-appctl -t … status`."""
         return {
             "plane": self.forwarding.plane,
-            "state": str(self.session.state),
+            "state": self.state,
             "entries": self.session.entries,
             "ports": self.guests,
             "errors": self.errors,

@@ -337,6 +337,11 @@ class OvsHost:
         self.last = None
         self.session.audit(now)
 
+    @property
+    def state(self) -> str:
+        """What the session is at."""
+        return str(self.session.state)
+
     def outcome(self) -> str:
         """How it last came out, or what the session is at."""
         return str(self.last.counts if self.last else self.session.state)
@@ -422,7 +427,7 @@ class OvsHost:
         """The host's part of `ovs-appctl -t … status`."""
         return {
             "plane": "ovs",
-            "state": str(self.session.state),
+            "state": self.state,
             "flows": self.session.flow_count,
             "groups": self.session.group_count,
             "ports": self.guests,

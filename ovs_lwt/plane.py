@@ -80,6 +80,10 @@ class Plane(Protocol):
     def busy(self) -> bool:
         """Whether it is about to agree, or to refuse."""
 
+    @property
+    def state(self) -> str:
+        """What its session is at: "in-sync" when there is nothing left to do."""
+
     def outcome(self) -> str:
         """How it last came out, in a few words."""
 

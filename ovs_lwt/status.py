@@ -40,17 +40,36 @@ def of_host(
     The state of a host that is in sync is degraded as long as a finding says that packets do not
     pass, or that tenants may meet.
     """
-    every = [*found, *(checked.findings if checked else ())]
-    told = [finding for finding in every if finding.level is not Level.OK]
-    failing = any(finding.level is Level.FAIL for finding in told)
+    told = _told(found, checked)
     sync = str(about["state"])
     return {
         **about,
-        "state": DEGRADED if failing and sync == IN_SYNC else sync,
+        "state": _state(sync, told),
         "sync": sync,
         "findings": [finding.as_json() for finding in told],
         "checked": _since_then(checked.at) if checked else None,
     }
+
+
+def in_short(
+    sync: str, found: Sequence[Finding], checked: Checked | None, refusals: Sequence[str]
+) -> tuple[str, str]:
+    """A host's state, and the first reason why it is no better, if one is known. sync: its
+    session's state
+    """
+    told = _told(found, checked)
+    failing = [finding.sentence for finding in told if finding.level is Level.FAIL]
+    return _state(sync, told), next(iter([*failing, *refusals]), "")
+
+
+def _told(found: Sequence[Finding], checked: Checked | None) -> list[Finding]:
+    every = [*found, *(checked.findings if checked else ())]
+    return [finding for finding in every if finding.level is not Level.OK]
+
+
+def _state(sync: str, told: Sequence[Finding]) -> str:
+    failing = any(finding.level is Level.FAIL for finding in told)
+    return DEGRADED if failing and sync == IN_SYNC else sync
 
 
 def whole(hosts: Mapping[str, Mapping[str, Any]], overlay: Mapping[str, Any], began: float) -> str:
