@@ -66,7 +66,10 @@ FW.register_options(
             help="who answers neighbour solicitations: flows where the datapath can, else this app",
         ),
         _GROUP.BoolOpt(
-            "overlay-keep-foreign", default=False, help="leave flows with other cookies alone"
+            "overlay-keep-foreign",
+            # Other apps may run beside this one; whoever runs it alone says so.
+            default=True,
+            help="leave flows with other cookies alone",
         ),
         _GROUP.BoolOpt(
             "overlay-watch",

@@ -315,6 +315,10 @@ class OvsHost:
                 what = "flows or groups that are not ours"
                 self._voice.say(logging.WARNING, f"removed {len(lines)} {what}:")
                 self._voice.list(logging.WARNING, lines)
+            case session.ForeignKept(foreign):
+                what = "flows in tables of ours that are not ours"
+                self._voice.say(logging.WARNING, f"keeps {len(foreign)} {what}:")
+                self._voice.list(logging.WARNING, foreign.lines, len(foreign) - len(foreign.lines))
             case session.PortsMended(lines):
                 self.repairs.note(len(lines))
                 for line in lines:
@@ -417,6 +421,7 @@ class OvsHost:
                     "see whether it runs (systemctl status ovsdb-server)",
                 )
             )
+        found += self.session.foreign.findings(self._options.bridge)
         return found
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
@@ -440,6 +445,7 @@ class OvsHost:
             "replication": str(self._offer),
             "repaired": self.repairs.count,
             "repaired_at": self.repairs.last,
+            "foreign": self.session.foreign.as_json(),
             "refused": list(self.refusals()),
             "last": str(self.last.counts) if self.last else None,
             "seconds": self.last.seconds if self.last else None,

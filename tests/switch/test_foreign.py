@@ -22,7 +22,7 @@ from tests.support.controller import (
     write,
 )
 from tests.support.overlays import two_tenants
-from tests.support.ovs import OvsHost
+from tests.support.ovs import OvsHost, eventually
 
 MINE = "cookie=0xbeef,table=6,priority=999,dl_dst=02:00:00:00:00:fe actions=drop"
 MINE_ELSEWHERE = "cookie=0xbeef,table=77,priority=1 actions=drop"
@@ -148,7 +148,35 @@ class TestAtARestart:
             assert switch(host) == kept
             assert running.reload().startswith("host1: 0 flows written, 0 deleted, ")
             assert switch(host) == kept
-            assert "not ours" not in running.log
+            assert "removed" not in running.log
+            named = "cookie=0xbeef table=forward priority=999,eth_dst=02:00:00:00:00:fe"
+            assert running.status()["foreign"] == {"count": 1, "passing": 0, "flows": [named]}
         host.ofctl(*OF14, "del-flows", BRIDGE, "cookie=0xbeef/-1")
         host.ofctl(*OF14, "del-groups", BRIDGE, "group_id=777777777")
         assert switch(host) == before
+
+
+def test_a_kept_flow_by_which_tenants_may_meet_makes_the_host_degraded(
+    host: OvsHost, overlay: Path
+) -> None:
+    """Named when it comes and when the switch is read; over when it goes."""
+    passes = "cookie=0xbeef,table=0,priority=65535,in_port=p1 actions=output:p2"
+
+    with controller(host, overlay, "--keep-foreign") as running:
+
+        def told() -> list[dict[str, str]]:
+            findings: list[dict[str, str]] = running.status()["findings"]
+            return [each for each in findings if each["subject"] == "foreign flows"]
+
+        host.ofctl(*OF14, "--names", "add-flow", BRIDGE, passes)
+        assert eventually(lambda: bool(told()), 10), running.log
+        (finding,) = told()
+        assert finding["level"] == "fail"
+        assert "1 in ovs-lwt's tables not of its own that do more than drop" in finding["text"]
+        assert "cookie=0xbeef table=classify priority=65535" in finding["text"]
+        assert running.status()["state"] == "degraded"
+        running.reload()
+        assert told() == [finding]
+        assert "keeps 1 flows in tables of ours that are not ours:" in running.log
+        host.ofctl(*OF14, "del-flows", BRIDGE, "cookie=0xbeef/-1")
+        assert eventually(lambda: not told(), 10), running.log

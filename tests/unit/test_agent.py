@@ -49,6 +49,7 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
             "strangers": {},
             "portless": [],
             "replication": "none",
+            "foreign": {"count": 0, "passing": 0, "flows": []},
             "refused": [],
             "seconds": 0.0,
             "ports": {"blue-web1": "blue/web1", "red-web1": "red/web1"},

@@ -9,6 +9,7 @@ import pytest
 from ovs_lwt.backends.openflow import drift, session
 from ovs_lwt.backends.openflow.session import ForeignRemoved, PortsMended, State
 from ovs_lwt.backends.outcome import Synced
+from ovs_lwt.findings import Level
 from tests.support import fake_switch
 from tests.support.fake_switch import FakeSwitch, Flow, FlowKey
 from tests.support.line import Line, in_sync
@@ -88,6 +89,30 @@ def test_a_foreign_flow_is_left_where_foreign_ones_are_kept() -> None:
     line.session.receive(line.switch.meddle(key, SOMEBODYS), line.now)
     line.wait(session.REPAIR_GAP)
     assert line.switch.state == held, "but not in the place of one of ours"
+
+
+def test_foreign_flows_that_are_kept_are_named_as_they_come_and_go() -> None:
+    """What drops bypasses nothing; what has an instruction may."""
+    line = in_sync(view(), keep_foreign=True)
+    line.forget()
+    flows = line.switch.state.flows.values()
+    passes = Flow(0xBEEF, (0, 0), (0, 0), next(flow.rest for flow in flows if flow.rest))
+    tell(line, line.switch.meddle((6, 65535, MATCH_ALL), passes))
+    (kept,) = (event for event in line.events if isinstance(event, session.ForeignKept))
+    assert kept.foreign.lines == ["cookie=0xbeef table=forward priority=65535"]
+    (found,) = line.session.foreign.findings("br-lwt")
+    assert found.level is Level.FAIL
+    assert "cookie=0xbeef table=forward priority=65535" in found.text
+
+    line.wait(session.REPAIR_GAP)
+    tell(line, line.switch.meddle((6, 65535, MATCH_ALL), SOMEBODYS))
+    (found,) = line.session.foreign.findings("br-lwt")
+    assert found.level is Level.WARN
+
+    line.wait(session.REPAIR_GAP)
+    tell(line, line.switch.meddle((6, 65535, MATCH_ALL), None))
+    assert len(line.session.foreign) == 0
+    assert [*line.session.foreign.findings("br-lwt")] == []
 
 
 def test_groups_are_compared_without_the_flows() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ovs_lwt.backends.openflow import program, reading, session, transaction
+from ovs_lwt.backends.openflow.foreign import LIMIT
 from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State, SwitchRefused
 from ovs_lwt.backends.outcome import AUDIT, Synced
 from ovs_lwt.mistakes import Refused
@@ -240,6 +241,27 @@ def test_foreign_flows_stay_where_the_user_wants_them_to() -> None:
     assert [type(event) for event in line.events] == [Synced]
     assert line.session.flow_count == len(ours.flows)
     assert line.session.group_count == len(ours.groups)
+
+
+def test_a_reading_names_foreign_flows_in_tables_of_ours_alone() -> None:
+    line = in_sync(view(), keep_foreign=True)
+    flows = line.switch.state.flows
+    passes = Flow(0xBEEF, (0, 0), (0, 0), next(flow.rest for flow in flows.values() if flow.rest))
+    flows[99, 7, MATCH_ALL] = passes
+    flows[6, 59999, MATCH_ALL] = SOMEBODYS
+    for priority in range(60000, 60000 + LIMIT + 5):
+        flows[6, priority, MATCH_ALL] = passes
+    line.wait(AUDIT)
+    foreign = line.session.foreign
+    told = foreign.as_json()
+    assert (told["count"], told["passing"]) == (LIMIT + 6, LIMIT + 5)
+    assert len(foreign.lines) == LIMIT + 1, "so many are known one by one, of either kind"
+    assert foreign.lines[-1] == "cookie=0xbeef table=forward priority=59999"
+    assert told["flows"] == foreign.lines[:20]
+    for key in [key for key in flows if key[0] == 6 and 59999 <= key[1] < 65000]:
+        del flows[key]
+    line.wait(AUDIT)
+    assert len(line.session.foreign) == 0
 
 
 def test_a_flow_with_our_cookie_that_we_do_not_want_goes_even_so() -> None:

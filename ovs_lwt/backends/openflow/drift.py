@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends.openflow import framework, program, wire
+from ovs_lwt.backends.openflow.foreign import Key
 from ovs_lwt.backends.openflow.pipeline import COOKIE_OURS, COOKIE_OURS_MASK, COOKIE_VNI_MASK
 from ovs_lwt.backends.openflow.program import Part, Program
 from ovs_lwt.backends.openflow.relations import Rows
@@ -43,8 +44,6 @@ _SHORT = struct.Struct("!HH")  # what every update begins with
 _STATS = struct.Struct("!HBxIIHHHHHxxQQQ")
 _NO_FLAGS = 0xFFFF
 _SEED = 1
-
-Key = tuple[int, int, bytes]
 
 
 @dataclass(slots=True, eq=False)

@@ -27,6 +27,7 @@ from enum import StrEnum
 
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
 from ovs_lwt.backends.openflow.drift import Drift
+from ovs_lwt.backends.openflow.foreign import Foreign
 from ovs_lwt.backends.openflow.pipeline import BUNDLE
 from ovs_lwt.backends.openflow.portconfig import PortConfigs
 from ovs_lwt.backends.openflow.program import Program
@@ -92,7 +93,14 @@ class PortsMended:
     lines: tuple[str, ...]
 
 
-Event = Synced[Counts] | ForeignRemoved | SwitchRefused | PortsMended
+@dataclass(frozen=True, slots=True)
+class ForeignKept:
+    """Flows in tables of ours that are not ours stay: others than before."""
+
+    foreign: Foreign
+
+
+Event = Synced[Counts] | ForeignRemoved | ForeignKept | SwitchRefused | PortsMended
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +108,7 @@ class Session:
     """One switch. Give it a view with `desire`; take what it wants sent from `outbox`.
 
     close: set when the connection is to be given up; flow_count, group_count: what the switch holds
-    of ours; heard: when there last was a sign of progress
+    of ours; heard: when there last was a sign of progress; foreign: flows of others that are kept
     """
 
     keep_foreign: bool = False
@@ -112,6 +120,7 @@ class Session:
     flow_count: int = 0
     group_count: int = 0
     heard: float = 0.0
+    foreign: Foreign = field(default_factory=Foreign)
     _desired: View | None = None
     _target: View | None = None
     _reading: Reading | None = None
@@ -129,6 +138,8 @@ class Session:
     _repair_at: float = float("inf")
     _repaired: float = float("-inf")
     _counted: bool = True
+    # Those that stay whatever comes of the transaction; None: it says nothing of foreign flows.
+    _staying: Foreign | None = None
     _ports: PortConfigs = field(default_factory=PortConfigs)
     _next_xid: int = _XID_FIRST
 
@@ -251,6 +262,7 @@ class Session:
             self._read(now, groups_alone=transaction is not None)
             return
         self._began, self._counted = now, False
+        self._staying = self.foreign.without({*drift.there, *drift.gone})
         self._plan(installed, lambda: transaction, now)
 
     def _mend_ports(self) -> None:
@@ -312,6 +324,7 @@ class Session:
         if reading.portions:
             # From here on, and not from the last change: what changes all the time is audited too.
             self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
+            self._staying = Foreign()
 
         def transaction() -> Transaction:
             if not reading.portions:
@@ -404,6 +417,7 @@ class Session:
             flows, groups = done.growth
             self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
         self._counted = True
+        self._note_foreign(done)
         self._drifted(now)
         self._mend_ports()
         self.events.append(Synced(done.counts, now - self._began, self._audit))
@@ -411,6 +425,14 @@ class Session:
         self._deadline = self._next_audit
         if self._desired is not self.installed:
             self._load_change(now)
+
+    def _note_foreign(self, done: Transaction) -> None:
+        staying, self._staying = self._staying, None
+        if staying is None:
+            return
+        before, self.foreign = self.foreign, staying.joined(done.kept)
+        if len(self.foreign) and self.foreign != before:
+            self.events.append(ForeignKept(self.foreign))
 
     def _error(self, message: bytes, xid: int, now: float) -> None:
         reason = faults.text(message)
@@ -438,6 +460,7 @@ class Session:
         self._deadline = now + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)
         self._transaction, self._complete, self._counted = None, True, True
+        self._staying = None
 
     def _refuse_list(self, reason: str, now: float) -> None:
         """What the switch lists cannot be what it holds: nothing is compared with it."""
@@ -451,7 +474,7 @@ class Session:
         self.close = False
         self._reading, self._transaction, self._errors = None, None, []
         self._complete, self._counted = True, True
-        self.installed, self._audit = None, False
+        self.installed, self._audit, self._staying = None, False, None
         self._drift, self._repair_at, self._ports = Drift(), float("inf"), PortConfigs()
         self._deadline = float("inf")
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_lwt.backends.openflow import encode, floods, listing, wire
+from ovs_lwt.backends.openflow.foreign import Foreign
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, COOKIE_OURS, COOKIE_OURS_MASK
 from ovs_lwt.backends.openflow.program import Part, Program
 from ovs_lwt.delta import Block, DuplicateKey, Indices, Installed
@@ -73,7 +74,8 @@ class Transaction:
     They are not kept: a million flows are never in memory at once.
 
     counts, growth (how many flows and groups there are more than before) and foreign (flows and
-    groups that are not ours and go, in ovs-ofctl syntax) are complete once all is taken.
+    groups that are not ours and go, in ovs-ofctl syntax) and kept (flows that are not ours and
+    stay) are complete once all is taken.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Transaction:
         """
         self.growth = (0, 0)
         self.foreign: list[str] = []
+        self.kept = Foreign()
         self._keep_foreign = keep_foreign
         self._counts = Counter[str]()
         self._sent: list[_Sent] = []
@@ -165,7 +168,9 @@ class Transaction:
             if len(rows):
                 self._counts.update(flows_deleted=len(rows))
                 yield _delete_step(block, rows)
-            if not self._keep_foreign:
+            if self._keep_foreign:
+                self.kept = self.kept.joined(Foreign.among(block, orphans[~ours]))
+            else:
                 foreign = orphans[~ours].tolist()
                 self.foreign += [listing.flow_line(block, row) for row in foreign]
         self._counts.update(unchanged=there.same)
