@@ -39,7 +39,7 @@ from ovs_lwt.veth.netlink import inside, spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_TUNNEL_PORT, LocalPort
+from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT, LocalPort
 
 _TUNNEL: Final = 0  # the shared device's number, in every view of a kernel plane
 _CLAIM: Final = f"{OURS} "  # and TENANT/NAME
@@ -356,7 +356,12 @@ class KernelHost:
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""
         return Expected.of(
-            topology, self.name, self._netns or "", DEFAULT_BRIDGE, DEFAULT_TUNNEL_PORT
+            topology,
+            self.name,
+            self._netns or "",
+            DEFAULT_BRIDGE,
+            DEFAULT_TUNNEL_PORT,
+            DEFAULT_REQUEST_PORT,
         )
 
     def findings(self) -> Sequence[Finding]:

@@ -24,7 +24,7 @@ from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
-from ovs_lwt.vswitch import DEFAULT_TUNNEL_PORT, LocalPort, SwitchPlan
+from ovs_lwt.vswitch import DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT, LocalPort, SwitchPlan
 from ovs_lwt.vswitch.watched import WatchedSwitch
 
 _PACKET_IN = 10  # ofp_type
@@ -404,7 +404,12 @@ class OvsHost:
     def expected(self, topology: Topology) -> Expected:
         """What the overlay expects of this machine, for a check."""
         return Expected.of(
-            topology, self.name, self.switch.remote, self._options.bridge, DEFAULT_TUNNEL_PORT
+            topology,
+            self.name,
+            self.switch.remote,
+            self._options.bridge,
+            DEFAULT_TUNNEL_PORT,
+            DEFAULT_REQUEST_PORT,
         )
 
     def findings(self) -> Sequence[Finding]:

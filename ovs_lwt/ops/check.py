@@ -51,7 +51,7 @@ def check(expected: Expected) -> list[Finding]:
         except Refused as refused:
             return [*found, _refused("underlay", refused)]
     try:
-        there = facts.read(netns, expected.peers.values(), expected.udp_port)
+        there = facts.read(netns, expected.peers.values(), expected.tunnels.values())
     except Refused as refused:
         return [*found, _refused("underlay", refused)]
     return [*found, *paths.findings(expected, there, userspace)]

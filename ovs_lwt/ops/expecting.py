@@ -10,7 +10,7 @@ from ovs_lwt.control import ask
 from ovs_lwt.mistakes import Refused, listing, suggestion
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
-from ovs_lwt.vswitch.plan import DEFAULT_TUNNEL_PORT
+from ovs_lwt.vswitch.plan import DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT
 
 
 def of_overlay(topology: Topology, host: str | None, ovsdb: str, bridge: str) -> Expected:
@@ -23,7 +23,7 @@ def of_overlay(topology: Topology, host: str | None, ovsdb: str, bridge: str) ->
     if topology.vteps.external[index]:
         raise Refused(f"{name} is external, says the overlay: somebody else runs it")
     where = ovsdb if topology.vteps.plane[index] == "ovs" else ""
-    return Expected.of(topology, name, where, bridge, DEFAULT_TUNNEL_PORT)
+    return Expected.of(topology, name, where, bridge, DEFAULT_TUNNEL_PORT, DEFAULT_REQUEST_PORT)
 
 
 def this_host(topology: Topology) -> str:

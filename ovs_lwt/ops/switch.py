@@ -79,7 +79,7 @@ def read(database: Database, expected: Expected) -> SwitchFacts:
     found = (
         _version(database),
         *_bridge(bridge, expected),
-        *_tunnel(database, bridge, expected),
+        *_tunnels(bridge, expected),
         *_controllers(bridge),
         *_meters(expected),
     )
@@ -124,48 +124,47 @@ def _bridge(bridge: Row, expected: Expected) -> Iterator[Finding]:
         yield ok("bridge", f"{bridge.name}, {kind} datapath, fail_mode secure")
 
 
-def _tunnel(database: Database, bridge: Row, expected: Expected) -> Iterator[Finding]:
+def _tunnels(bridge: Row, expected: Expected) -> Iterator[Finding]:
     subject = "tunnel port"
-    there = [row for port in bridge.ports for row in port.interfaces if row.name == expected.tunnel]
-    if not there:
-        yield fail(
-            subject,
-            f"{bridge.name} has no port {expected.tunnel}",
-            f"start the agent (ovs-lwt run OVERLAY --host {expected.host}), which makes it",
-        )
-        return
-    tunnel = there[0]
-    if error := next(iter(tunnel.error), None):
-        yield fail(subject, f"{tunnel.name} does not work: {error}", "see what has its UDP port")
-    elif next(iter(tunnel.ofport), 0) <= 0:
-        yield fail(
-            subject,
-            f"{tunnel.name} has no number: ovs-vswitchd has not made it",
-            "see whether ovs-vswitchd runs, and its log",
-        )
-    else:
-        options = dict(tunnel.options)
-        wrong = [
-            f"{key}={options.get(key, 'nothing')}, not {value}"
-            for key, value in _options(expected).items()
-            if options.get(key) != value
-        ]
-        if wrong:
+    there = {row.name: row for port in bridge.ports for row in port.interfaces}
+    for name, udp_port in expected.tunnels.items():
+        row = there.get(name)
+        if row is None:
             yield fail(
                 subject,
-                f"{tunnel.name} has {', '.join(wrong)}",
+                f"{bridge.name} has no port {name}",
+                f"start the agent (ovs-lwt run OVERLAY --host {expected.host}), which makes it",
+            )
+        elif error := next(iter(row.error), None):
+            yield fail(subject, f"{name} does not work: {error}", "see what has its UDP port")
+        elif next(iter(row.ofport), 0) <= 0:
+            yield fail(
+                subject,
+                f"{name} has no number: ovs-vswitchd has not made it",
+                "see whether ovs-vswitchd runs, and its log",
+            )
+        elif wrong := list(_wrong(dict(row.options), _options(expected, udp_port))):
+            yield fail(
+                subject,
+                f"{name} has {', '.join(wrong)}",
                 f"ovs-lwt reload --host {expected.host} (a running agent does it)",
             )
         else:
-            yield ok(subject, f"{tunnel.name}, UDP port {expected.udp_port}")
+            yield ok(subject, f"{name}, UDP port {udp_port}")
 
 
-def _options(expected: Expected) -> dict[str, str]:
+def _wrong(options: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
+    for key, value in wanted.items():
+        if options.get(key) != value:
+            yield f"{key}={options.get(key, 'nothing')}, not {value}"
+
+
+def _options(expected: Expected, udp_port: int) -> dict[str, str]:
     return {
         "key": "flow",
         "remote_ip": "flow",
         "local_ip": expected.vtep,
-        "dst_port": str(expected.udp_port),
+        "dst_port": str(udp_port),
     }
 
 

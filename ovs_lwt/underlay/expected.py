@@ -18,7 +18,7 @@ class Expected:
     """One host of the overlay.
 
     where: its OVSDB on plane ovs, else its network namespace, as `--host HOST=WHERE` takes it
-    vtep: its VTEP's address; udp_port, mtu: of the underlay
+    tunnels: its VXLAN ports -> their UDP ports; vtep: its VTEP's address; mtu: of the underlay
     peers: host -> VTEP's address, of those that share a tenant with it
     others: VTEP's address -> host, of all other hosts of the overlay
     """
@@ -27,27 +27,33 @@ class Expected:
     plane: str
     where: str
     bridge: str
-    tunnel: str
+    tunnels: Mapping[str, int]
     vtep: str
-    udp_port: int
     mtu: int
     peers: Mapping[str, str]
     others: Mapping[str, str]
 
     @classmethod
-    def of(cls, topology: Topology, host: str, where: str, bridge: str, tunnel: str) -> Expected:
-        """What `topology` expects of `host`. Raises Refused if it has no such host."""
+    def of(
+        cls, topology: Topology, host: str, where: str, bridge: str, tunnel: str, requests: str
+    ) -> Expected:
+        """What `topology` expects of `host`. Raises Refused if it has no such host.
+
+        tunnel, requests: the names of the shared port, and of that for requests to replicators
+        """
         vteps, index = topology.vteps, topology.vtep_index(host)
         every = (part.seen_from(index) for part in topology.slices)
         peers = sorted({peer for seen in every if seen is not None for peer in seen.peers.tolist()})
+        tunnels = {tunnel: topology.underlay.udp_port}
+        if vteps.plane[index] == "ovs" and vteps.replicated:
+            tunnels[requests] = topology.underlay.replication_udp_port
         return cls(
             host=host,
             plane=vteps.plane[index],
             where=where,
             bridge=bridge,
-            tunnel=tunnel,
+            tunnels=tunnels,
             vtep=vteps.address(index),
-            udp_port=topology.underlay.udp_port,
             mtu=topology.underlay.mtu,
             peers={vteps.name[peer]: vteps.address(peer) for peer in peers},
             others={

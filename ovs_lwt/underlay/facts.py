@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,18 +59,18 @@ class Facts:
     """What is there.
 
     addresses: address -> name of its device; devices: by name; ways: by the peer's address
-    udp_owners: programs that hold the tunnel's UDP port
+    udp_owners: programs that hold a UDP port of the tunnels, by port
     merging: devices whose card merges packets that it receives (LRO)
     """
 
     addresses: Mapping[str, str]
     devices: Mapping[str, Device]
     ways: Mapping[str, Way]
-    udp_owners: tuple[str, ...] = ()
+    udp_owners: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     merging: frozenset[str] = frozenset()
 
 
-def read(netns: str | None, peers: Iterable[str], udp_port: int) -> Facts:
+def read(netns: str | None, peers: Iterable[str], udp_ports: Iterable[int]) -> Facts:
     """Ask the kernel. netns: a namespace's name or path; None: our own.
 
     Raises Refused where we may not enter the namespace or may not ask.
@@ -78,7 +78,7 @@ def read(netns: str | None, peers: Iterable[str], udp_port: int) -> Facts:
     try:
         with entered(netns):
             speaking, ethtool = IPRoute(), Ethtool()
-            owners = _owners(udp_port)
+            owners = {port: _owners(port) for port in udp_ports}
     except OSError as error:
         raise Refused(f"the kernel cannot be asked about the underlay: {error}") from error
     with speaking, ethtool:
@@ -96,9 +96,11 @@ def read(netns: str | None, peers: Iterable[str], udp_port: int) -> Facts:
         merging = frozenset(
             name for name in devices if not devices[name].kind and _merges(ethtool, name)
         )
-    if any(device.vxlan_port == udp_port for device in devices.values()):
-        # Then the socket whose owner we may not see is the device's.
-        owners = tuple(owner for owner in owners if owner != _HIDDEN)
+    taken = {device.vxlan_port for device in devices.values()}
+    for port, found in owners.items():
+        if port in taken:
+            # Then the socket whose owner we may not see is the device's.
+            owners[port] = tuple(owner for owner in found if owner != _HIDDEN)
     return Facts(addresses, devices, ways, owners, merging)
 
 

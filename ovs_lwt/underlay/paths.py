@@ -27,7 +27,7 @@ def findings(
     yield from _carriers(expected, facts, userspace)
     yield from _ways(expected, facts, userspace)
     yield from _mtu(expected, facts, userspace)
-    yield from _udp_port(expected, facts, userspace)
+    yield from _udp_ports(expected, facts, userspace)
     yield from _offloads(expected, facts)
 
 
@@ -163,32 +163,43 @@ def _width(
     return min(widths, key=lambda width: (width[0], width[1] == way.device))
 
 
-def _udp_port(
+def _udp_ports(
     expected: Expected, facts: Facts, userspace: Mapping[str, frozenset[str]] | None
 ) -> Iterator[Finding]:
-    subject, port = "udp port", expected.udp_port
-    ours = {expected.tunnel, f"vxlan_sys_{port}"}
-    others = [
-        device.name
-        for device in facts.devices.values()
-        if device.vxlan_port == port and device.name not in ours
-    ]
-    if others:
-        say = warn if userspace is not None else fail
-        yield say(
-            subject,
-            f"VXLAN device {listing(others)} has UDP port {port} as well",
-            f"remove it (ip link del {others[0]}), or give it or the overlay another port",
+    # The userspace datapath takes tunnel packets before the kernel's stack has them.
+    say, subject = (fail if userspace is None else warn), "udp port"
+    for tunnel, port in expected.tunnels.items():
+        ours = f"vxlan_sys_{port}"
+        key = (
+            "underlay.udp_port"
+            if tunnel == next(iter(expected.tunnels))
+            else ("underlay.replication_udp_port")
         )
-    if facts.udp_owners:
-        say = warn if userspace is not None else fail
-        yield say(
-            subject,
-            f"{listing(facts.udp_owners)} listens on UDP port {port}",
-            "stop it, or choose another underlay.udp_port",
-        )
-    if not others and not facts.udp_owners:
-        yield ok(subject, f"nobody else has UDP port {port}")
+        others = [
+            device.name
+            for device in facts.devices.values()
+            if device.vxlan_port == port and device.name not in (tunnel, ours)
+        ]
+        if others:
+            yield say(
+                subject,
+                f"VXLAN device {listing(others)} has UDP port {port} as well",
+                f"remove it (ip link del {others[0]}), or choose another {key}",
+            )
+        if owners := facts.udp_owners.get(port):
+            yield say(
+                subject,
+                f"{listing(owners)} listens on UDP port {port}",
+                f"stop it, or choose another {key}",
+            )
+        if expected.plane == "ovs" and userspace is None and ours not in facts.devices:
+            yield fail(
+                "tunnel port",
+                f"{ours}, the kernel's half of {tunnel}, is gone",
+                f"ovs-vsctl del-port {tunnel} (the agent makes both again)",
+            )
+        elif not others and not owners:
+            yield ok(subject, f"nobody else has UDP port {port}")
 
 
 def _offloads(expected: Expected, facts: Facts) -> Iterator[Finding]:

@@ -113,7 +113,7 @@ class Diary:
             self.note("rename")
 
     def expected(self, topology: Topology) -> Expected:
-        return Expected.of(topology, self.name, "", "br-lwt", "vx-lwt")
+        return Expected.of(topology, self.name, "", "br-lwt", "vx-lwt", "vx-lwt-ar")
 
     def findings(self) -> Sequence[Finding]:
         return ()

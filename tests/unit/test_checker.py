@@ -17,7 +17,7 @@ from tests.support.ovs import eventually
 
 def expected(host: str) -> Expected:
     many = {f"h{number}": f"10.0.{number // 256}.{number % 256}" for number in range(5000)}
-    return Expected(host, "ovs", "unix:/x", "br-lwt", "vx-lwt", "192.0.2.1", 4789, 1500, many, {})
+    return Expected(host, "ovs", "unix:/x", "br-lwt", {"vx-lwt": 4789}, "192.0.2.1", 1500, many, {})
 
 
 def program(text: str) -> tuple[str, ...]:
