@@ -74,6 +74,7 @@ FEATURES: Final = (
     ),
     Feature("unknown-vtep", "Unknown VTEP: dropped", joint=False),
     Feature("unknown-vni", "Unknown VNI: dropped", joint=False),
+    Feature("mute-host", "The host hears nothing of its guests", joint=False),
     Feature("mark", "The tenant's mark on packets handed to a guest", joint=False),
     Feature("unmarked-underlay", "No mark on the underlay's packets", joint=False),
     Feature("mtu", "Packets that fill the underlay's MTU, unfragmented"),

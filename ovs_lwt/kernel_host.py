@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from ovs_lwt import kernel_mutes
 from ovs_lwt.backends.netlink import session
 from ovs_lwt.backends.netlink.linkchange import OURS
 from ovs_lwt.backends.netlink.links import Links
@@ -34,7 +35,9 @@ from ovs_lwt.netns import entered
 from ovs_lwt.ports import portless, resolve
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
+from ovs_lwt.veth import MuteKeeper
 from ovs_lwt.veth.marks import MarkKeeper
+from ovs_lwt.veth.mute import heard
 from ovs_lwt.veth.netlink import inside, spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
 from ovs_lwt.view import View
@@ -106,12 +109,16 @@ class KernelHost:
                 self._kernel = Kernel()
             self._notices = Notices(*NOTICES, netns)
             self._marks: Marks = MarkKeeper(netns, egress=True)
+            self._mutes: kernel_mutes.Mutes = MuteKeeper(netns)
         self._links = Links(self._kernel, netns)
+        self._claimed: dict[str, Present] = {}
         self._claims: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self._voice = Voice(name)
         self._topology: Topology | None = None
         self._view: View | None = None
         self._names: list[str] = []
+        self._placed: frozenset[str] = frozenset()
         self._setup: Setup | None = None
         self._devices: Devices | None = None
         self._unpruned = False
@@ -136,7 +143,12 @@ class KernelHost:
                 self._stale |= self._tell_links()
 
     def poll(self) -> bool:
-        """Take note of what has happened to devices; say whether it may be news."""
+        """Take note of what has happened to devices; say whether it may be news. Keep guests'
+        ports mute.
+        """
+        if self._keep_mute() and self._topology is not None:
+            # With a device's ARP go all its neighbours, our permanent ones too.
+            self._review(self._clock())
         stale, self._stale = self._stale, False
         return self._notices.poll() or stale
 
@@ -151,6 +163,7 @@ class KernelHost:
             with spoken_by_kernel(f"prepare {self.name}"):
                 self._stand(topology, now)
         except Refused as refused:
+            self._mute(self._setup)
             # Whatever comes next is news.
             self._view = None
             self.session.refuse((str(refused),), now)
@@ -176,7 +189,9 @@ class KernelHost:
             raise Refused(f"there is no device {gone[0]}: see that it is there (ip link)")
         self._asks_anew = False
         devices = Devices.of({name: there[name].index for name in setup.devices})
-        self._marks.want(_marks_of(view, names))
+        self._numbers = _marks_of(view, names)
+        self._marks.want(self._numbers)
+        self._mute(setup)
         if not (known and self._devices is not None and _same(devices, self._devices)):
             program = stamp(self.forwarding.rows(view, setup), devices)
             self.session.desire(program, now)
@@ -186,10 +201,12 @@ class KernelHost:
             self.session.audit(now)
         self.strangers = _strangers(there, {*self.guests, *self._claims}, setup.links)
         self._view, self._names, self._setup, self._devices = view, names, setup, devices
+        self._placed = frozenset(self._claimed)
 
     def _wanted(self, view: View, names: list[str]) -> tuple[Setup, bool]:
         """The setup that the view stands on, and whether it is known already."""
         known = self._view is not None and view.same(self._view) and names == self._names
+        known = known and self._claimed.keys() == self._placed
         before = self._setup
         if before is not None and known and not self._asks_anew:
             return before, True
@@ -201,20 +218,45 @@ class KernelHost:
         # A plane may ask what this kernel can do, and how it reaches a VTEP.
         with entered(self._netns):
             self.forwarding.check(view)
-            return self.forwarding.setup(view, names)
+            setup = self.forwarding.setup(view, names)
+        aside = [self.forwarding.aside(name) for name in self._claimed if name not in names]
+        members = [member for member in aside if member is not None]
+        return replace(
+            setup,
+            devices=(*setup.devices, *(member.device for member in members)),
+            members=(*setup.members, *members),
+            aside=frozenset(member.device for member in members),
+        )
+
+    def _mute(self, setup: Setup | None) -> None:
+        """Keep all guests' ports from the host's stack; new ones now, before they are set up."""
+        sysctls = {} if setup is None else setup.sysctls
+        wall = self.forwarding.plane
+        self._mutes.want(kernel_mutes.wanted(wall, self._claimed, self._numbers, sysctls))
+        self._keep_mute(news=True)
+
+    def _keep_mute(self, *, news: bool = False) -> bool:
+        """Mend what is not mute, and say so; returns whether there was anything."""
+        mended = self._mutes.run(news=news)
+        self.repairs.note(len(mended))
+        for each in mended:
+            self._voice.say(logging.WARNING, each)
+        return bool(mended)
 
     def _see(self, topology: Topology, there: Mapping[str, Present]) -> tuple[View, list[str]]:
         """The view with the guests' ports that are there, and the names of these in its order."""
-        claims = {
-            name: device.alias.removeprefix(_CLAIM)
-            for name, device in there.items()
-            if device.alias.startswith(_CLAIM)
+        self._claimed = {
+            name: device for name, device in there.items() if device.alias.startswith(_CLAIM)
         }
+        if self.forwarding.plane == "bridge":
+            # Before they are put into the bridge, and set up. Routed ones wait for their marks.
+            self._mute(self._setup)
+        claims = {name: device.alias.removeprefix(_CLAIM) for name, device in self._claimed.items()}
         # Of two that claim one endpoint, the one that was there first has it.
         ports = [
             LocalPort(name, number, claims[name])
             for number, name in enumerate(claims, 1)
-            if there[name].up
+            if there[name].up or self._waits(there[name])
         ]
         host = topology.vtep_index(self.name)
         found, errors = resolve(topology, host, ports)
@@ -225,6 +267,10 @@ class KernelHost:
         names = [by_number[number] for number in found.port.tolist()]
         numbered = replace(found, port=np.arange(1, len(found) + 1, dtype=np.uint32))
         return View(topology, host, _TUNNEL, numbered), names
+
+    def _waits(self, device: Present) -> bool:
+        """Whether a port is down only until it has been put where its guest's frames are taken."""
+        return not device.master and self.forwarding.aside(device.name) is not None
 
     # What is sent to the kernel
 
@@ -366,7 +412,7 @@ class KernelHost:
 
     def findings(self) -> Sequence[Finding]:
         """What it has found wrong itself."""
-        return ()
+        return heard(self._mutes.errors())
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
         """Log what a check has found, as far as it is news."""
@@ -393,7 +439,8 @@ class KernelHost:
         }
 
     def close(self) -> None:
-        """Close its sockets. Entries, devices and marks stay."""
+        """Close its sockets. Entries, devices and marks stay, and ports stay mute."""
+        self._mutes.close()
         self._marks.close()
         self._notices.close()
         self._kernel.close()

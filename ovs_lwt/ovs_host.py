@@ -18,6 +18,7 @@ from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.offer import Offer
 from ovs_lwt.ovs_marks import PortMarks
+from ovs_lwt.ovs_mutes import PortMutes
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.ports import identified, portless, resolve, strangers
 from ovs_lwt.topology import Topology
@@ -67,6 +68,7 @@ class OvsHost:
         self._found: tuple[LocalPort, ...] = ()
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
+        self._mutes = PortMutes(self.switch)
 
     # Its switch in OVSDB
 
@@ -118,8 +120,13 @@ class OvsHost:
         return self.switch.trouble
 
     def poll(self) -> bool:
-        """Take note of what OVSDB has to say; say whether that is anything new. Keep the marks."""
-        for mended in self._marks.run():
+        """Take note of what OVSDB has to say; say whether that is anything new. Keep the ports'
+        marks, and keep them mute.
+        """
+        news = self.switch.run()
+        muted = self._mutes.run()
+        self.repairs.note(len(muted))
+        for mended in (*muted, *self._marks.run()):
             self._voice.say(logging.WARNING, mended)
         if repaired := self.switch.repairs():
             self.repairs.note(len(repaired))
@@ -127,7 +134,6 @@ class OvsHost:
             self._voice.list(logging.WARNING, repaired)
         if not self.preparing:
             self._voice.trouble(self.trouble)
-        news = self.switch.run()
         if news and not self._known and self.switch.tunnel_ofport() is not None:
             self._known = True
             found = self.switch.request_ofport() is not None
@@ -135,7 +141,8 @@ class OvsHost:
         return news
 
     def close(self) -> None:
-        """Close the connection with OVSDB. Flows and marks stay."""
+        """Close the connection with OVSDB. Flows and marks stay, and ports stay mute."""
+        self._mutes.close()
         self._marks.close()
         self.switch.close()
 
@@ -427,7 +434,7 @@ class OvsHost:
                 )
             )
         found += self.session.foreign.findings(self._options.bridge)
-        return found
+        return [*found, *self._mutes.findings()]
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
         """Log what a check has found, as far as it is news."""

@@ -2,6 +2,10 @@
 
 Whose a port is, it says itself: an endpoint that is attached already is found by its claim, and
 keeps whatever name its port has.
+
+In this order, so that there is no moment in which the host's stack hears the guest: the wall by the
+port's name, the device (down), its sysctls, its mark, its place in what takes its frames, and then
+it is set up. On the way back it is set down first, and the wall goes last.
 """
 
 from __future__ import annotations
@@ -15,11 +19,12 @@ from ovs_lwt.claims import ENDPOINT_KEY, MARKING_KEY
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.names import endpoint_id, port_name
 from ovs_lwt.veth.guest import set_guest_end
-from ovs_lwt.veth.host_end import set_host_end
+from ovs_lwt.veth.host_end import is_walled, join, set_down, set_host_end, set_up
 from ovs_lwt.veth.marking import BOTH_WAYS, ONE_WAY, CannotMark, Marked, clear_mark, set_mark
+from ovs_lwt.veth.mute import CannotMute, Mute, Wall, before, release, settle
 from ovs_lwt.veth.netlink import delete_link, inside, link_named, links_aliased, spoken_by_kernel
 from ovs_lwt.veth.pair import alias, create_pair, find_pair, in_use, is_ours
-from ovs_lwt.veth.plan import AttachPlan
+from ovs_lwt.veth.plan import BRIDGE, AttachPlan
 
 
 class Switch(Protocol):
@@ -77,8 +82,10 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
     """
     if (switch is None) != (plan.plane != "ovs"):
         raise ValueError(f"plane {plan.plane} with {'no' if switch is None else 'a'} switch")
-    userspace = switch is not None and switch.datapath_type() == "netdev"
-    _refuse_marking(plan, switch if userspace else None)
+    wall = _wall(plan, switch)
+    userspace = switch if wall == "userspace" else None
+    _refuse_marking(plan, userspace)
+    mute = Mute(wall, plan.mark if wall == "route" else None)
     with (
         spoken_by_kernel(f"attach {plan.identity} to {plan.netns}"),
         inside(host_netns) as host,
@@ -97,11 +104,24 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
                     for stale in {name, *switch.claimants(plan.identity)}:
                         switch.del_port(stale)
                     claimed = False
+                # Before there is a device, and gone after it.
+                undo.callback(release, host_netns, name)
+            lacking = before(host_netns, name, mute)
+            if fresh:
                 link = create_pair(host, plan, name, undo)
+            elif not is_walled(host, link, wall):
+                set_down(host, name)
             set_host_end(host, link, plan)
-            set_guest_end(guest, plan, checksums=not userspace)
+            try:
+                settle(host, host_netns, link, mute, lacking)
+            except CannotMute as reason:
+                raise Refused(
+                    f"this machine cannot keep what {plan.identity} sends from the host's own"
+                    f" stack: {reason}"
+                ) from reason
+            set_guest_end(guest, plan, checksums=userspace is None)
         marking: Literal["tc", "nft", "flow"] = "flow"
-        if not userspace:
+        if userspace is None:
             marking = _mark(host, host_netns, link, plan, fresh=fresh)
             if fresh:
                 undo.callback(clear_mark, host, host_netns, name, None)
@@ -109,6 +129,10 @@ def attach(plan: AttachPlan, switch: Switch | None, *, host_netns: str | None = 
             if not claimed:
                 undo.callback(_forget_port, switch, name)
             switch.add_port(name, {ENDPOINT_KEY: plan.identity, MARKING_KEY: marking})
+        # Last of all: now something takes the guest's frames. On plane bridge that may be still to
+        # come; then its agent, which puts the port into the bridge, sets it up as well.
+        if plan.plane != "bridge" or join(host, name, BRIDGE):
+            set_up(host, name)
         undo.pop_all()
     return Attached(name, marking)
 
@@ -133,10 +157,13 @@ def detach(
                 _claimed(switch, name, identity)
         removed = False
         for name in names:
+            # Mute before it leaves what takes its frames.
+            set_down(host, name)
             removed |= switch is not None and name in found.ports and switch.del_port(name)
             # tc's filters go with the device, nft's chains may wait for the next one of that name.
             clear_mark(host, host_netns, name, None)
             removed |= delete_link(host, name)
+            release(host_netns, name)
         return removed
 
 
@@ -196,6 +223,13 @@ def _not_attached(identity: str, name: str) -> Refused:
         f"port '{name}' claims {identity}, and `ovs-lwt attach` has not made it: take its claim"
         " away first, or leave the guest to it"
     )
+
+
+def _wall(plan: AttachPlan, switch: Switch | None) -> Wall:
+    """What forwards for the port."""
+    if plan.plane != "ovs":
+        return plan.plane
+    return "userspace" if switch is not None and switch.datapath_type() == "netdev" else "system"
 
 
 def _claimed(switch: Switch, name: str, identity: str) -> bool:

@@ -29,6 +29,9 @@ _LABEL: Final = 4  # what MPLS adds (RFC 3032), and that is all: there is no inn
 LEAST_MTU_IPV4: Final = 68  # RFC 791
 LEAST_MTU_IPV6: Final = 1280  # RFC 8200; below it, Linux takes IPv6 off the interface
 
+BRIDGE: Final = "br-lwt"
+"""The bridge of plane bridge."""
+
 GATEWAY4: Final = "169.254.0.1"
 GATEWAY6: Final = "fe80::1"
 GATEWAY_MAC: Final = "02:4c:57:00:00:01"

@@ -51,6 +51,8 @@ _COLUMNS: Final = {
         "ofport",
         "link_state",
         "ofport_request",
+        "ifindex",
+        "mac_in_use",
         "mtu_request",
         "error",
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -137,7 +137,10 @@ class LocalPort:
     `claim` is the endpoint it says it is (``TENANT/NAME``), `iface_id` and `attached_mac` are what
     its ``external_ids`` of these names say, as they stand, `marking` is who sets the tenant's mark
     on what it receives ("tc", "nft" or "flow"; None: nobody has said), `error` what its
-    ``external_ids:ovs-lwt-error`` says; `up` is False while its link is down.
+    ``external_ids:ovs-lwt-error`` says; `up` is False while its link is down. `device` is the
+    device of the switch's machine that it is, by index and MAC: None where that is not known yet,
+    and where there is none, or it is the guest's own (an internal port, a tap that Open vSwitch
+    made).
     """
 
     name: str
@@ -148,6 +151,7 @@ class LocalPort:
     up: bool = True
     iface_id: str | None = None
     attached_mac: str | None = None
+    device: tuple[int, str] | None = field(default=None, compare=False)
 
     @property
     def marked(self) -> bool:

@@ -455,4 +455,12 @@ def _local_port(interface: Row, ofport: int) -> LocalPort:
         up="down" not in interface.link_state,
         iface_id=external_ids.get(IFACE_ID_KEY),
         attached_mac=external_ids.get(ATTACHED_MAC_KEY),
+        device=_device(interface),
     )
+
+
+def _device(interface: Row) -> tuple[int, str] | None:
+    """Index and MAC of the machine's own device that a port is."""
+    index, mac = next(iter(interface.ifindex), 0), next(iter(interface.mac_in_use), "")
+    own = interface.type in ("", "system")
+    return (index, mac) if own and index > 0 and mac else None

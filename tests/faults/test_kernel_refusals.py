@@ -318,7 +318,8 @@ def words(setup: Setup) -> Sequence[str]:
 
 def test_export_says_the_same_in_words() -> None:
     vlan = Link("br-lwt.10", "vlan", {"vlan_id": 10}, "id 10", over="br-lwt")
-    assert words(Setup((), (BRIDGE, vlan), SETUP.members)) == [
+    guest = Member("blue-web1", "br-lwt")
+    assert words(Setup((), (BRIDGE, vlan), (*SETUP.members, guest))) == [
         "link add name br-lwt type bridge vlan_filtering 1",
         "link set dev br-lwt alias ovs-lwt",
         "link set dev br-lwt addrgenmode none",
@@ -327,6 +328,9 @@ def test_export_says_the_same_in_words() -> None:
         "link set dev br-lwt.10 addrgenmode none",
         "link set dev vx-lwt master br-lwt",
         "link set dev vx-lwt type bridge_slave learning off locked on",
+        "link set dev blue-web1 master br-lwt",
+        "link set dev vx-lwt up",
+        "link set dev blue-web1 up",
         "link set dev br-lwt up",
         "link set dev br-lwt.10 up",
     ]

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.support import conformance_changes, conformance_frames, conformance_sizes
+from tests.support import (
+    conformance_changes,
+    conformance_frames,
+    conformance_host,
+    conformance_sizes,
+)
 from tests.support.conformance_scene import CHECKS, Scene
 
-__all__ = ["CHECKS", "Scene", "conformance_changes", "conformance_frames", "conformance_sizes"]
+__all__ = [
+    "CHECKS",
+    "Scene",
+    "conformance_changes",
+    "conformance_frames",
+    "conformance_host",
+    "conformance_sizes",
+]

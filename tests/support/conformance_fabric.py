@@ -27,7 +27,15 @@ import yaml
 from ovs_lwt.control import ask
 from ovs_lwt.lab import controllers, hosts, lifecycle, namespaces
 from ovs_lwt.lab.matrix import Matrix
-from ovs_lwt.lab.plan import BRIDGE, GUEST_INTERFACE, TUNNEL_PORT, GuestPlan, HostPlan, LabPlan
+from ovs_lwt.lab.plan import (
+    BRIDGE,
+    GUEST_INTERFACE,
+    TUNNEL_PORT,
+    Datapath,
+    GuestPlan,
+    HostPlan,
+    LabPlan,
+)
 from ovs_lwt.lab.plan import make_plan as plan_of
 from ovs_lwt.lab.processes import inside, run
 from ovs_lwt.mistakes import Refused
@@ -282,13 +290,16 @@ class Fabric(Inhabited):
 
 
 @contextlib.contextmanager
-def fabric_up(overlay: Overlay, folder: Path) -> Iterator[Fabric]:
-    """Bring a fabric up, every guest within earshot of its tenant, and take it down again."""
+def fabric_up(overlay: Overlay, folder: Path, datapath: Datapath = "system") -> Iterator[Fabric]:
+    """Bring a fabric up, every guest within earshot of its tenant, and take it down again.
+
+    datapath: of the hosts on plane ovs
+    """
     name = f"cf{os.getpid()}-{next(_NUMBERS)}"
     with ExitStack() as stack:
         stack.callback(_down, name)
         path = _write(folder / "overlay.yaml", overlay)
-        plan = lifecycle.up(path, name=name, datapath="system", sync_seconds=2 * _SLOW)
+        plan = lifecycle.up(path, name=name, datapath=datapath, sync_seconds=2 * _SLOW)
         fabric = Fabric(plan, overlay, stack)
         fabric.wires = stack.enter_context(fabric.listening())
         for guest in fabric.guests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ovs_lwt.backends.netlink.present import Present
 from ovs_lwt.backends.netlink.setup import Setup
@@ -13,6 +13,7 @@ from ovs_lwt.backends.netlink.transaction import Transaction
 from ovs_lwt.backends.netlink.transport import Failure, Kernel, Outcome
 from ovs_lwt.backends.netlink.wire import Listed
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.veth import Mute
 from tests.support.small_plane import SmallPlane
 
 
@@ -30,6 +31,7 @@ class Machine:
     evicted: list[Setup] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
+    mute: dict[str, Mute] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     news: bool = False
     lost: bool = False
@@ -56,6 +58,11 @@ class Machine:
             if name not in self.devices:
                 self.plug(name, "ovs-lwt")
                 self.log.append(f"ip link add {name}")
+        for member in setup.members:
+            found = self.devices.get(member.device)
+            bridge = self.devices[member.bridge].index
+            if found is not None and found.master != bridge:
+                self.devices[member.device] = replace(found, master=bridge, up=True)
         self.applied.append(setup)
         return self.there()
 
@@ -103,6 +110,23 @@ class Keeper:
 
     def marking(self) -> dict[str, str]:
         return dict.fromkeys(self.machine.marks, "tc")
+
+    def errors(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        self.machine.closed += 1
+
+
+@dataclass
+class Mutes:
+    machine: Machine
+
+    def want(self, ports: Mapping[str, Mute]) -> None:
+        self.machine.mute = dict(ports)
+
+    def run(self, *, news: bool = False) -> list[str]:
+        return []
 
     def errors(self) -> dict[str, str]:
         return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from socket import AF_INET
+from typing import Literal
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class SmallPlane:
     extra: more links; flags: of vx-lwt in the bridge; refuse: what `check` says
     """
 
-    plane: str = "small"
+    plane: Literal["bridge", "route"] = "bridge"
     extra: tuple[Link, ...] = ()
     flags: dict[str, bool] = field(default_factory=lambda: {"learning": False})
     refuse: str | None = None
@@ -65,6 +66,9 @@ class SmallPlane:
             ),
             sysctls={f"net/ipv4/conf/{port}/rp_filter": "1" for port in ports},
         )
+
+    def aside(self, port: str) -> Member | None:
+        return Member(port, BRIDGE, {"learning": False})
 
     def rows(self, view: View, setup: Setup) -> Sequence[Rows]:
         tenants, endpoints = view.topology.tenants, view.topology.endpoints

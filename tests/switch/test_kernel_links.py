@@ -97,8 +97,10 @@ def test_a_device_becomes_a_port_by_its_alias_and_stops_being_one(stage: Stage) 
     ip("link", "set", "tap0", "alias", "")
     stage.quiet()
     assert "master" not in shown("tap0")
+    assert "state DOWN" in shown("tap0"), "the host's own stack would hear its guest"
     assert "tap0" not in ip("rule")
-    ip("link", "set", "tap0", "alias", "ovs-lwt red/web1")
+    # Of the alias of a device that is down the kernel tells nobody.
+    ip("link", "set", "tap0", "up", "alias", "ovs-lwt red/web1")
     stage.quiet()
     assert "master br-lwt" in shown("tap0")
     assert "iif tap0" in ip("rule")
@@ -111,12 +113,22 @@ def test_what_others_put_into_our_bridge_stays(stage: Stage) -> None:
     assert "master br-lwt" in shown("stranger")
 
 
-def test_a_guest_left_in_the_bridge_by_an_earlier_run_leaves_it(stage: Stage, make: Make) -> None:
+def test_a_guest_whose_claim_is_wrong_stays_behind_the_bridge(stage: Stage, make: Make) -> None:
+    """Out of it, the host's own stack would hear it."""
     ip("link", "set", "tap0", "alias", "ovs-lwt red/nobody")
     again = make()
     again.start()
     assert list(again.host.errors) == ["tap0"]
+    assert "master br-lwt" in shown("tap0")
+
+
+def test_a_guest_left_in_the_bridge_by_an_earlier_run_leaves_it_mute(
+    stage: Stage, make: Make
+) -> None:
+    ip("link", "set", "tap0", "alias", "ovs-lwt")
+    make().start()
     assert "master" not in shown("tap0")
+    assert "state DOWN" in shown("tap0")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ovs_lwt.kernel_host import KernelHost
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
-from tests.support.fake_machine import Keeper, Machine, Plane
+from tests.support.fake_machine import Keeper, Machine, Mutes, Plane
 from tests.support.overlays import endpoint, two_tenants
 
 LOG = "ovs_lwt"
@@ -28,6 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(kernel_host, "Links", lambda *_: machine)
     monkeypatch.setattr(kernel_host, "Notices", lambda *_: machine)
     monkeypatch.setattr(kernel_host, "MarkKeeper", lambda *_, **__: Keeper(machine))
+    monkeypatch.setattr(kernel_host, "MuteKeeper", lambda *_: Mutes(machine))
     return machine
 
 
@@ -77,7 +78,7 @@ def test_a_host_makes_devices_writes_entries_and_says_so(
     said = host.status()
     assert said.pop("synced") is not None
     assert said == {
-        "plane": "small",
+        "plane": "bridge",
         "state": "in-sync",
         "entries": 7,
         "ports": {"blue-web1": "blue/web1", "tap0": "red/web1"},
@@ -321,7 +322,7 @@ def test_an_overlay_that_is_not_taken_over_leaves_no_gap(
 
 def test_closing_lets_go_of_every_socket(host: KernelHost, machine: Machine) -> None:
     host.close()
-    assert machine.closed == 3
+    assert machine.closed == 4
 
 
 def test_it_knows_who_has_no_port_and_which_ports_are_nobodys(

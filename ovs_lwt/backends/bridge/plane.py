@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from socket import AF_INET, AF_INET6
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -28,10 +28,8 @@ from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.vlandump import vlans
 from ovs_lwt.backends.netlink.vteps import macs
 from ovs_lwt.backends.netlink.wire import Listed
-from ovs_lwt.veth.plan import tunnel_mtu
+from ovs_lwt.veth.plan import BRIDGE, tunnel_mtu
 from ovs_lwt.view import View
-
-BRIDGE: Final = "br-lwt"
 
 _BOTH: Final = (TUNNEL, BRIDGE)
 
@@ -39,7 +37,7 @@ _BOTH: Final = (TUNNEL, BRIDGE)
 class BridgePlane:
     """Implements `Forwarding`. vlans: where the tenants' VLANs are kept."""
 
-    plane = "bridge"
+    plane: Literal["bridge", "route"] = "bridge"
 
     def __init__(self, vlans: VlanStore) -> None:
         self._vlans = vlans
@@ -65,9 +63,11 @@ class BridgePlane:
                 *(_announcer_member(link.name) for link in announcers),
                 *_guests(view, ports, further),
             ),
-            # The kernel would speak on a guest's port as a neighbour of the guest's.
-            sysctls={f"net/ipv6/conf/{port}/disable_ipv6": "1" for port in ports},
         )
+
+    def aside(self, port: str) -> Member | None:
+        """In the bridge all the same, and in no VLAN: out of it, the host would hear the guest."""
+        return Member(port, BRIDGE, {"learning": False, "locked": True, "flood": False})
 
     def rows(self, view: View, setup: Setup) -> Sequence[Rows]:
         """All entries."""

@@ -119,16 +119,16 @@ def mtu(name: str, octets: int) -> Change:
     return _set(name, f"mtu {octets}", ("IFLA_MTU", octets))
 
 
-def up(name: str) -> Change:
+def up(name: str, done: frozenset[int] = frozenset()) -> Change:
     """Set a device up."""
     words = f"link set dev {name} up"
-    return Change(words, attributes=[("IFLA_IFNAME", name)], up=True)
+    return Change(words, attributes=[("IFLA_IFNAME", name)], up=True, done=done)
 
 
 def down(name: str) -> Change:
     """Set a device down."""
     words = f"link set dev {name} down"
-    return Change(words, attributes=[("IFLA_IFNAME", name)], up=False)
+    return Change(words, attributes=[("IFLA_IFNAME", name)], up=False, done=GONE)
 
 
 def join(member: Member, bridge: int = 0) -> Change:

@@ -57,6 +57,7 @@ class Links:
     lost: bool = False
     _right: set[str] = field(default_factory=set)
     _joined: set[int] = field(default_factory=set)
+    _aside: set[int] = field(default_factory=set)
     # Path -> (its device's index, value): what has been set, or found, and not changed by us since.
     _set: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class Links:
         readdressed = [link for link in setup.links if _has_another_mac(link, there)]
         try:
             there = self._make(setup.links, there)
-            there = self._join(setup.members, there)
+            there = self._join(setup, there)
             self._sysctls(_sysctls(setup), there)
             turned = self._turn(setup.links, there)
         except Refused:
@@ -97,16 +98,31 @@ class Links:
         would be in a VLAN that is about to be another tenant's.
         """
         for name in _leaving(setup, there, self._joined):
-            steps = list(portfilters.removal(name, there[name].index))
-            if failures := self.kernel.run(Transaction(steps)).failures:
-                raise Refused(f"the kernel refuses 'tc {failures[0].what}': {failures[0]}")
-            self._run([linkchange.leave(name)], there)
+            self._unfilter(name, there)
+            self._run(_left(there[name]), there)
+        for member in setup.members:
+            device = there.get(member.device)
+            if member.device in setup.aside and device and device.index not in self._aside:
+                # It stays behind the bridge, but in no VLAN: those it loses by leaving.
+                self._unfilter(device.name, there)
+                changes = [*_left(device), linkchange.join(member, there[member.bridge].index)]
+                self._run(changes, there)
+                if device.up:
+                    self._run([linkchange.up(device.name, linkchange.GONE)], there)
+                self._aside.add(device.index)
+        self._aside &= {there[name].index for name in setup.aside if name in there}
+
+    def _unfilter(self, name: str, there: Devices) -> None:
+        steps = list(portfilters.removal(name, there[name].index))
+        if failures := self.kernel.run(Transaction(steps)).failures:
+            raise Refused(f"the kernel refuses 'tc {failures[0].what}': {failures[0]}")
 
     def prune(self, setup: Setup, there: Devices) -> None:
         """Take away devices and places in bridges that are ours, and are not wanted any more; set
         what was left for later.
         """
-        self._run(map(linkchange.leave, _leaving(setup, there, self._joined)), there)
+        for name in _leaving(setup, there, self._joined):
+            self._run(_left(there[name]), there)
         self._run(_flags([replace(each, flags=each.later) for each in setup.members], there), there)
         wanted = {link.name for link in setup.links}
         for kind in KINDS:
@@ -142,7 +158,8 @@ class Links:
             _refuse_untaken(link.name, _differing(link, there.get(link.name)))
         return there
 
-    def _join(self, members: Sequence[Member], there: Devices) -> Devices:
+    def _join(self, setup: Setup, there: Devices) -> Devices:
+        members = setup.members
         here = [member for member in members if member.device in there]
         outside = [m for m in here if there[m.device].master != there[m.bridge].index]
         self._run([linkchange.join(m, there[m.bridge].index) for m in outside], there)
@@ -152,8 +169,12 @@ class Links:
         if outside:
             there = self.there()
         flags = list(_flags(members, there))
-        self._run(flags, there)
-        if flags:
+        # Now that the bridge takes its guest's frames, and no sooner, a port may hear them.
+        made = {link.name for link in setup.links}
+        ports = [m.device for m in outside if m.device in there and m.device not in made]
+        down = [linkchange.up(name, linkchange.GONE) for name in ports if not there[name].up]
+        self._run([*flags, *down], there)
+        if flags or down:
             there = self.there()
             for member in members:
                 _refuse_untaken(member.device, _unlike_flags(member, there.get(member.device)))
@@ -250,6 +271,13 @@ def _flags(members: Sequence[Member], there: Devices) -> Iterator[Change]:
         }
         if flags:
             yield linkchange.mark_port(member.device, flags)
+
+
+def _left(device: Present) -> Iterator[Change]:
+    """How a port leaves its bridge: down, for outside its guest's frames are the host's stack's."""
+    if device.up:
+        yield linkchange.down(device.name)
+    yield linkchange.leave(device.name)
 
 
 def _leaving(setup: Setup, there: Devices, joined: set[int]) -> Iterator[str]:
@@ -369,6 +397,9 @@ def commands(setup: Setup) -> Iterator[str]:
         yield linkchange.join(member).words
         if flags := {**member.flags, **member.later}:
             yield linkchange.mark_port(member.device, flags).words
+    made = {link.name for link in setup.links}
+    for name in (member.device for member in setup.members if member.device not in made):
+        yield linkchange.up(name).words
     for up, change in ((True, linkchange.up), (False, linkchange.down)):
         yield from (change(link.name).words for link in setup.links if link.up is up)
 

@@ -1,8 +1,8 @@
 """What pyroute2 0.9.7 does not know yet of rtnetlink, through its own extension points.
 
 Each addition as it could stand in pyroute2 itself: the VNI filter of a VXLAN device, the messages
-behind `bridge vni`, routes that encapsulate in IP, routes by MPLS label, and tc's flower and
-bpf. Importing this module registers them; nothing that pyroute2 knows already changes.
+behind `bridge vni`, routes that encapsulate in IP, routes by MPLS label, tc's bpf; and its flower,
+which `veth` has. Importing this module registers them; nothing that pyroute2 knows already changes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6, rtmsg_base
 from pyroute2.netlink.rtnl.tcmsg import sched_bpf
 from pyroute2.netlink.rtnl.tcmsg.common_act import tca_act_prio
+
+from ovs_lwt.veth import flower
 
 # include/uapi/linux/rtnetlink.h
 RTM_NEWTUNNEL: Final = 120
@@ -106,30 +108,6 @@ class ip6_encap_info(nla):  # type: ignore[misc]  # noqa: N801
     )
 
 
-class flower(nla):  # type: ignore[misc]  # noqa: N801
-    """The classifier flower: enum TCA_FLOWER_* (include/uapi/linux/pkt_cls.h), of which here: what
-    it does, and the tunnel that a packet has come out of.
-    """
-
-    __slots__ = ()
-    prefix = "TCA_FLOWER_"
-    nla_map = (
-        (2, "TCA_FLOWER_INDEV", "asciiz"),
-        (3, "TCA_FLOWER_ACT", "tca_act_prio"),
-        (6, "TCA_FLOWER_KEY_ETH_SRC", "l2addr"),
-        (7, "TCA_FLOWER_KEY_ETH_SRC_MASK", "l2addr"),
-        (22, "TCA_FLOWER_FLAGS", "uint32"),
-        (26, "TCA_FLOWER_KEY_ENC_KEY_ID", "be32"),
-        (27, "TCA_FLOWER_KEY_ENC_IPV4_SRC", "ip4addr"),
-        (28, "TCA_FLOWER_KEY_ENC_IPV4_SRC_MASK", "ip4addr"),
-        (31, "TCA_FLOWER_KEY_ENC_IPV6_SRC", "ip6addr"),
-        (32, "TCA_FLOWER_KEY_ENC_IPV6_SRC_MASK", "ip6addr"),
-        (86, "TCA_FLOWER_IN_HW_COUNT", "uint32"),
-    )
-
-    tca_act_prio = tca_act_prio
-
-
 class bpf(nla):  # type: ignore[misc]  # noqa: N801
     """The classifier bpf: enum TCA_BPF_* (include/uapi/linux/pkt_cls.h). pyroute2's own takes a
     program of the newer kind alone, by its file, and no action but such a program.
@@ -165,7 +143,7 @@ def register() -> None:
     ifinfmsg.ifinfo.register_link_kind(module={"vxlan": vxlan})
     for number in (RTM_NEWTUNNEL, RTM_DELTUNNEL, RTM_GETTUNNEL):
         MarshalRtnl.msg_map[number] = tunnel_msg
-    tcmsg.plugins["flower"] = SimpleNamespace(options=flower)
+    flower.register()
     # As a queueing discipline it stays what it was.
     tcmsg.plugins["bpf"] = SimpleNamespace(**vars(sched_bpf) | {"options": bpf})
     rtmsg_base.encaps[LWTUNNEL_ENCAP_IP] = ip_encap_info

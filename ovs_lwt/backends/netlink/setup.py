@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -61,12 +61,14 @@ class Setup:
     devices: all devices that rows may speak of, by number: the tunnel first, then the guests'
     ports in the order of the view's, then others
     links: in the order in which they are made; members; sysctls: path below /proc/sys -> value
+    aside: guests' ports that are members and for which nothing is forwarded
     """
 
     devices: tuple[str, ...]
     links: tuple[Link, ...] = ()
     members: tuple[Member, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    aside: frozenset[str] = frozenset()
 
     def numbers(self, names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
         """The numbers of these devices, as a column."""
@@ -80,13 +82,19 @@ class Forwarding(Protocol):
     plane: its name; in the view, `tunnel` is device number 0 and the ports are numbered from 1
     """
 
-    plane: str
+    plane: Literal["bridge", "route"]
 
     def check(self, view: View) -> None:
         """Raise Refused if this plane cannot carry the view; nothing has been touched yet."""
 
     def setup(self, view: View, ports: Sequence[str]) -> Setup:
         """What the view stands on; ports: the names of the guests' ports, in the view's order."""
+
+    def aside(self, port: str) -> Member | None:
+        """Where a port belongs that claims an endpoint, as long as nothing is forwarded for it.
+
+        None on a plane that has no place for it.
+        """
 
     def rows(self, view: View, setup: Setup) -> Sequence[Rows]:
         """All entries."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from socket import AF_INET, AF_INET6
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from ovs_lwt.backends.netlink import carried, dumps, vteps
 from ovs_lwt.backends.netlink.machine import Machine, ThisMachine
 from ovs_lwt.backends.netlink.program import Rows
-from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Setup
+from ovs_lwt.backends.netlink.setup import TUNNEL, Link, Member, Setup
 from ovs_lwt.backends.netlink.templates import Devices
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.wire import Listed
@@ -36,7 +36,7 @@ class RoutePlane:
     machine: asked by `check` and `setup` what the kernel can do, and where the underlay is
     """
 
-    plane = "route"
+    plane: Literal["bridge", "route"] = "route"
 
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or ThisMachine()
@@ -78,6 +78,10 @@ class RoutePlane:
             links=(self._tunnel(view), *vrfs),
             sysctls=self._sysctls(view, ports) | (labels.sysctls(underlay) if len(vrfs) else {}),
         )
+
+    def aside(self, port: str) -> Member | None:
+        """Nowhere: a port is in no device of ours."""
+        return None
 
     def rows(self, view: View, setup: Setup) -> Sequence[Rows]:
         """All entries."""

@@ -1,21 +1,17 @@
 """Marks by nftables: one base chain per device and direction in the netdev table ``ovs-lwt``.
 
-The program `nft` encodes them (libnftables-json(5)), a batch at a time, which the kernel takes as a
-whole or not at all. A chain outlives its device on Linux 6.16 or newer, and takes hold of the next
-one of that name.
+A chain outlives its device on Linux 6.16 or newer, and takes hold of the next one of that name.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ovs_lwt.netns import namespace_path
 from ovs_lwt.veth.marking.values import BOTH_WAYS, CannotMark, Direction, Marked
+from ovs_lwt.veth.nftables import NftLacks, batch, nft
 
 _TABLE: Final = {"family": "netdev", "table": "ovs-lwt"}
 _PREFIX: Final[dict[Direction, str]] = {"ingress": "in-", "egress": "out-"}
@@ -24,8 +20,6 @@ _PRIORITY: Final = -300
 # What nft's language does not take in a name is written as /HEX/: no device's name has a slash.
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _ESCAPED: Final = re.compile(r"/([0-9a-f]+)/")
-_SYSTEM: Final = "/usr/sbin:/sbin"  # not in everybody's PATH
-_SECONDS: Final = 30.0
 
 
 def set_mark(netns: str | None, device: Marked) -> None:
@@ -88,8 +82,8 @@ def marks(netns: str | None) -> dict[tuple[str, Direction], int]:
     -1 is that of a chain which is not as we make it. Empty where we have no table, or no nft.
     """
     try:
-        text = _nft(netns, "--json", "list", "table", *_TABLE.values())
-    except CannotMark:
+        text = nft(netns, "--json", "list", "table", *_TABLE.values())
+    except NftLacks:
         return {}
     listed = json.loads(text)["nftables"]
     rules: dict[str, list[Any]] = {}
@@ -145,25 +139,7 @@ def _command(verb: str, what: str, **words: Any) -> dict[str, Any]:
 
 
 def _run(netns: str | None, commands: list[dict[str, Any]]) -> None:
-    _nft(netns, "--json", "--file", "-", text=json.dumps({"nftables": commands}))
-
-
-def _nft(netns: str | None, *words: str, text: str = "") -> str:
-    program = shutil.which("nft") or shutil.which("nft", path=_SYSTEM)
-    if program is None:
-        raise CannotMark("nft is not installed (apt-get install nftables)")
-    # The process enters the namespace, not this thread: others may run on it while we wait.
-    prefix = ["nsenter", f"--net={namespace_path(netns)}"] if netns is not None else []
-    done = subprocess.run(
-        [*prefix, program, *words],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = re.search(r"Error: (.*)", done.stderr)
-        why = said[1] if said else done.stderr.strip()
-        raise CannotMark(f"nft says '{why}' (its kernel modules: nf_tables, nft_meta)")
-    return done.stdout
+    try:
+        batch(netns, commands)
+    except NftLacks as lacking:
+        raise CannotMark(str(lacking)) from lacking
