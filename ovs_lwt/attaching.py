@@ -106,7 +106,7 @@ def _detach(identity: str, tenant: str, name: str, place: Place, plane: Plane | 
         except Refused as away:
             # Planes bridge and route have a VXLAN device of that name; a switch has a port.
             if plane == "ovs" or kernel_tunnel_address() is None:
-                raise Refused(
+                raise type(away)(
                     f"{identity} is not detached, since its port would stay in the switch: {away}"
                     " (where no switch forwards, say --plane bridge or --plane route)"
                 ) from away

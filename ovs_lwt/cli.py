@@ -31,9 +31,10 @@ from ovs_lwt.arguments import (
     TlsKey,
 )
 from ovs_lwt.control import FOLDER, ask
+from ovs_lwt.ending import ended
 from ovs_lwt.lab.commands import lab_app
 from ovs_lwt.lab.demo import demo
-from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.pipes import closable, outlives_readers
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import on_plane
@@ -59,6 +60,9 @@ app.add_typer(show_app, name="show")
 def _top(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+    verbose: Annotated[  # looked for by `main`, wherever it stands
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an unexpected error.")
     ] = False,
 ) -> None:
     if version:
@@ -437,28 +441,35 @@ def _address(listen: str) -> tuple[str, int]:
     return address.strip("[]"), int(port)
 
 
+@app.command(
+    "manager",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def manage(context: typer.Context) -> None:
+    """Run Ryu apps, ours and others, with ryu-manager's options (manager --help lists them)."""
+    from ovs_lwt.manager import main as manager
+
+    raise typer.Exit(manager(context.args))
+
+
 def main() -> None:
-    """Run the command; 1: it could not be done, 2: the overlay (or the command line) is wrong."""
+    """Run the command that was given; see `ending` for the exit status."""
     with closable():
-        _main()
+        sys.exit(ended("ovs-lwt", _command, verbose=_verbose(sys.argv[1:])))
 
 
-def _main() -> None:
-    if sys.argv[1:2] == ["manager"]:
-        from ovs_lwt.manager import main as manager
-
-        sys.exit(manager(sys.argv[2:]))
+def _command() -> int:
     try:
         app()
-    except OverlayInvalid as invalid:
-        for mistake in invalid.mistakes:
-            print(mistake, file=sys.stderr)
-        sys.exit(2)
-    except Refused as refused:
-        Console(stderr=True).print(
-            f"ovs-lwt: {refused}", highlight=False, soft_wrap=True, markup=False
-        )
-        sys.exit(1)
+    except SystemExit as end:  # so typer always ends
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _verbose(words: Sequence[str]) -> bool:
+    own = words[: words.index("--")] if "--" in words else words
+    return "-v" in own or "--verbose" in own
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import ovs.unixctl
 import ovs.unixctl.server
 
 from ovs_lwt import __version__, unixsockets
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 
 LOG = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
     if error in (errno.EACCES, errno.EPERM):
         raise Refused(f"not permitted to ask the controller behind {path}: do it as root (sudo)")
     if error and error not in (errno.EAGAIN, errno.ETIMEDOUT):
-        raise Refused(
+        raise NotNow(
             f"no controller answers on {path}: is `ovs-lwt run` up? (--control names its socket)"
         )
     reply = None
@@ -130,14 +130,14 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
         finally:
             connection.close()
     if error in (errno.EAGAIN, errno.ETIMEDOUT):
-        raise Refused(
+        raise NotNow(
             f"the controller behind {path} did not answer `{command}` within {within:g} s: it is"
             " busy, or stuck (its log says what it last did)"
         )
     if reply is None:
-        raise Refused(f"the controller behind {path} hung up")
+        raise NotNow(f"the controller behind {path} hung up")
     if reply.error is not None:
-        raise Refused(*str(reply.error).strip().split("\n"))
+        raise NotNow(*str(reply.error).strip().split("\n"))
     return str(reply.result)
 
 

@@ -30,7 +30,7 @@ from ovs_lwt.backends.outcome import Moment, Repairs, Synced
 from ovs_lwt.claims import renamed_claims
 from ovs_lwt.findings import Finding
 from ovs_lwt.memory import give_back
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.netns import entered
 from ovs_lwt.ports import portless, resolve
 from ovs_lwt.topology import Topology
@@ -186,7 +186,7 @@ class KernelHost:
                 break
             # A guest has left meanwhile.
         if gone:
-            raise Refused(f"there is no device {gone[0]}: see that it is there (ip link)")
+            raise NotNow(f"there is no device {gone[0]}: see that it is there (ip link)")
         self._asks_anew = False
         devices = Devices.of({name: there[name].index for name in setup.devices})
         self._numbers = _marks_of(view, names)

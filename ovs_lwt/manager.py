@@ -23,8 +23,9 @@ from oslo_config import cfg as oslo
 from ovs_lwt import __version__, appfiles, stopping
 from ovs_lwt.backends.openflow import framework, listening
 from ovs_lwt.backends.openflow.framework import Framework
+from ovs_lwt.ending import ended
 from ovs_lwt.journal import formatter_for
-from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.mistakes import Refused
 
 PROGRAM = "ovs-lwt manager"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
@@ -33,20 +34,16 @@ _OFP_TCP_PORT = 6653
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``ovs-lwt manager``; return its exit status (1: refused, 2: the overlay is invalid).
+    """Run ``ovs-lwt manager``; return its exit status, as `ending.ended` has it.
 
     Wrong options end the process with status 2, ``--help`` and ``--version`` with 0.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return launch((), arguments, _framework_named(arguments))
-    except OverlayInvalid as invalid:
-        for mistake in invalid.mistakes:
-            print(mistake, file=sys.stderr)
-        return 2
-    except Refused as refused:
-        print(f"{PROGRAM}: {refused}", file=sys.stderr)
-        return 1
+    return ended(
+        PROGRAM,
+        lambda: launch((), arguments, _framework_named(arguments)),
+        verbose="--verbose" in arguments,
+    )
 
 
 def launch(
@@ -85,11 +82,16 @@ def _raise_file_limit() -> None:
 
 def _framework_named(words: Sequence[str]) -> str | None:
     """Return the value of ``--framework``, which decides who parses the command line."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in _with_following(words):
         option, given, value = word.partition("=")
         if option == "--framework":
             return value if given else following
     return None
+
+
+def _with_following(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield every word and the one behind it, which may be its value; "" behind the last."""
+    return zip(words, [*words[1:], *[""][: len(words)]], strict=True)
 
 
 def _configure(fw: Framework, words: Sequence[str], overrides: Mapping[str, object]) -> Any:
@@ -146,7 +148,7 @@ def _apps_of_config_files(words: Sequence[str]) -> list[str]:
     """Return the apps that the configuration files name: they may register options, too."""
     files = [
         part
-        for word, following in zip(words, [*words[1:], ""], strict=True)
+        for word, following in _with_following(words)
         for option, given, value in [word.partition("=")]
         if option in ("--config-file", "--config-dir")
         for part in (option, value if given else following)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 from ovs_lwt.printable import printable
 
@@ -36,10 +37,22 @@ class OverlayInvalid(Exception):
 class Refused(Exception):
     """Something that cannot be done: a sentence for the user, with the mend; or several, each of
     which is a line.
+
+    exit_status: what a command ends with that was refused: 2 for what a person must mend
     """
+
+    exit_status: ClassVar[int] = 2
 
     def __str__(self) -> str:
         return "\n".join(printable(str(line)) for line in self.args)
+
+
+class NotNow(Refused):
+    """What may pass by itself: who is asked is away, silent or busy, or a device or a module of the
+    kernel is not there yet. It is worth trying again.
+    """
+
+    exit_status: ClassVar[int] = 1
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow
 from ovs_lwt.ports import identified, resolve
 from ovs_lwt.residents import port_names
 from ovs_lwt.topology import Topology
@@ -33,7 +33,7 @@ def from_switch(
     with LocalSwitch(ovsdb, bridge) as switch:
         tunnel = switch.tunnel_ofport()
         if tunnel is None:
-            raise Refused(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
+            raise NotNow(f"bridge {bridge} has no tunnel port yet: `ovs-lwt run` makes it")
         ports = identified(topology, index, switch.ports())
         requests = switch.request_ofport()
         userspace = switch.datapath_type() == "netdev"

@@ -115,7 +115,7 @@ class OvsHost:
         return self.switch.preparing
 
     @property
-    def trouble(self) -> str | None:
+    def trouble(self) -> Refused | None:
         """Why its switch is not what the overlay needs; None if it is."""
         return self.switch.trouble
 
@@ -133,7 +133,7 @@ class OvsHost:
             self._voice.say(logging.WARNING, f"repaired {len(repaired)} settings of the switch:")
             self._voice.list(logging.WARNING, repaired)
         if not self.preparing:
-            self._voice.trouble(self.trouble)
+            self._voice.trouble(None if self.trouble is None else str(self.trouble))
         if news and not self._known and self.switch.tunnel_ofport() is not None:
             self._known = True
             found = self.switch.request_ofport() is not None
@@ -387,7 +387,7 @@ class OvsHost:
     def missing(self) -> str | None:
         """Why its switch does not hold what the overlay says yet; None if it does."""
         if self.trouble is not None:
-            return self.trouble
+            return str(self.trouble)
         match self.session.state:
             case State.IN_SYNC | State.REFUSED:
                 return None
@@ -421,7 +421,7 @@ class OvsHost:
 
     def findings(self) -> Sequence[Finding]:
         """What it has found wrong itself."""
-        found = [] if self.trouble is None else [fail("switch", self.trouble, "")]
+        found = [] if self.trouble is None else [fail("switch", str(self.trouble), "")]
         if not self.switch.connected:
             stands = " (and the userspace datapath stands still meanwhile)"
             userspace = self._view is not None and self._view.userspace

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from ovs_lwt.findings import Finding
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.topology import Topology
 from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.underlay.expected import Expected
@@ -158,7 +159,7 @@ class Switched(Plane, Protocol):
         """Whether nobody knows yet how the last `prepare` comes out."""
 
     @property
-    def trouble(self) -> str | None:
+    def trouble(self) -> Refused | None:
         """Why its switch is not what the overlay needs; None if it is."""
 
     def missing(self) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from ovs_lwt.control import Request
-from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.mistakes import NotNow, Refused, listing
 from ovs_lwt.plane import Plane, Switched
 
 SILENCE: Final = 20.0
@@ -83,6 +83,9 @@ def await_first(hosts: Collection[Plane]) -> None:
         time.sleep(_STEP)
     troubles = {host.name: host.trouble for host in switched if host.trouble is not None}
     if len(hosts) == 1 and troubles:
-        raise Refused(*troubles.values())
+        raise next(iter(troubles.values()))
     if hosts and len(troubles) == len(hosts):
-        raise Refused("\n".join(f"{name}: {trouble}" for name, trouble in troubles.items()))
+        passing = all(isinstance(trouble, NotNow) for trouble in troubles.values())
+        raise (NotNow if passing else Refused)(
+            *(f"{name}: {why}" for name, why in troubles.items())
+        )

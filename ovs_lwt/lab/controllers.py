@@ -16,7 +16,7 @@ from threading import Event
 from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.lab.plan import BRIDGE, STATE, HostPlan, LabPlan
 from ovs_lwt.lab.processes import alive, inside, run, tail
-from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.mistakes import NotNow, Refused, listing
 
 _PROGRAM = "ovs_lwt.cli"
 _POLL_SECONDS = 0.1
@@ -153,7 +153,7 @@ def wait_in_sync(
     missing = set(endpoints)
     while not give_up.is_set():
         if running(host) is None:
-            raise Refused(
+            raise NotNow(
                 f"the controller of {host.name} ended; its log, {host.log}, closes with",
                 *tail(host.log),
             )
@@ -165,7 +165,7 @@ def wait_in_sync(
         if time.monotonic() > until:
             said = "says nothing yet" if last is None else f"says '{last.state}'"
             ports = f" and has not found the ports of {listing(sorted(missing))}" if missing else ""
-            raise Refused(
+            raise NotNow(
                 f"the controller of {host.name} is not in sync: it {said}{ports}; its log,"
                 f" {host.log}, closes with",
                 *tail(host.log),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovs_lwt.findings import Finding, fail, ok, warn
-from ovs_lwt.mistakes import Refused, listing
+from ovs_lwt.mistakes import NotNow, Refused, listing
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.vswitch.database import Database, Row
 from ovs_lwt.vswitch.prepare import datapath_type_of, is_ours
@@ -58,7 +58,7 @@ def namespace(remote: str) -> str | None:
         theirs = Path("/proc", pidfile.read_text().strip(), "ns/net")
         there = theirs.readlink()
     except OSError as error:
-        raise Refused(
+        raise NotNow(
             f"ovs-vswitchd does not run, says {pidfile} ({error.strerror}): start it"
             " (systemctl start openvswitch-switch)"
         ) from error

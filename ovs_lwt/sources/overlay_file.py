@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ovs_lwt.columns import Addresses4, Addresses6, EndpointColumns
-from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.mistakes import NotNow, OverlayInvalid
 from ovs_lwt.model import Overlay
 from ovs_lwt.sources import endpoints_csv
 from ovs_lwt.sources.checks import Draft, check_rows, check_tenants, check_vteps
@@ -119,7 +119,7 @@ class OverlayFile:
     def _refuse_unfinished(self) -> None:
         for path in self._files():
             if not whole(path, self._settled.get(path)):
-                raise Refused(
+                raise NotNow(
                     f"{path} is being written: try again once it is closed. (Better write another"
                     " file, and rename it)"
                 )

@@ -16,7 +16,7 @@ from errno import EACCES, EAFNOSUPPORT, EAGAIN, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any, Final
 
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 
 with warnings.catch_warnings():
     # The library imports eventlet where it is installed, to see whether it is in use; eventlet
@@ -95,10 +95,10 @@ class Database:
         self._idl._session.reconnect.set_backoff(*_BACKOFF_MS)
         if not self.wait_until(lambda: self.connected, deadline):
             self.close()
-            raise Refused(_silent(remote, timeout))
+            raise NotNow(_silent(remote, timeout))
         if self.root() is None:
             self.close()
-            raise Refused(
+            raise NotNow(
                 f"the database at {remote} is empty: start Open vSwitch with its own script"
                 " (systemctl start openvswitch-switch), or run: ovs-vsctl --no-wait init"
             )
@@ -212,7 +212,7 @@ class Database:
                     f"the database at {self._remote} rejected the change: {transaction.get_error()}"
                 )
             if not self.wait_until(partial(self._moved_from, seqno), deadline):
-                raise Refused(_silent(self._remote, timeout))
+                raise NotNow(_silent(self._remote, timeout))
 
     def _moved_from(self, seqno: int) -> bool:
         return self.connected and self.seqno != seqno
@@ -267,22 +267,24 @@ def _silent(remote: str, timeout: float) -> str:
     )
 
 
-def _unreachable(remote: str, error: int) -> str:
+def _unreachable(remote: str, error: int) -> Refused:
+    kind: type[Refused] = NotNow
     if remote.startswith("ssl:"):
         mend = (
             "see that it listens there (ovs-vsctl set-manager pssl:6640), that its certificate is"
             " signed by --tls-ca, and ours (--tls-cert) by the CA that it was given (set-ssl)"
         )
     elif error in (EACCES, EPERM):
-        mend = "run this as root (sudo)"
+        kind, mend = Refused, "run this as root (sudo)"
     elif error == EAFNOSUPPORT:
+        kind = Refused
         mend = "write it like unix:/var/run/openvswitch/db.sock or tcp:127.0.0.1:6640"
     else:
         mend = (
             "start Open vSwitch (systemctl start openvswitch-switch),"
             " or name its database with --ovsdb"
         )
-    return f"no ovsdb-server at {remote} ({os.strerror(error)}): {mend}"
+    return kind(f"no ovsdb-server at {remote} ({os.strerror(error)}): {mend}")
 
 
 def _fetch_schema(remote: str, deadline: float, timeout: float) -> Any:
@@ -298,7 +300,7 @@ def _fetch_schema(remote: str, deadline: float, timeout: float) -> Any:
     except (ValueError, TypeError, OSError) as mistake:
         raise Refused(f"'{remote}' cannot be opened as an OVSDB address: {mistake}") from mistake
     if error:
-        raise Refused(_unreachable(remote, error))
+        raise _unreachable(remote, error)
     connection = ovs.jsonrpc.Connection(stream)
     try:
         request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
@@ -314,7 +316,9 @@ def _fetch_schema(remote: str, deadline: float, timeout: float) -> Any:
                 error = 0 if _readable(connection, deadline) else ETIMEDOUT
     finally:
         connection.close()
-    raise Refused(_silent(remote, timeout) if error == ETIMEDOUT else _unreachable(remote, error))
+    if error == ETIMEDOUT:
+        raise NotNow(_silent(remote, timeout))
+    raise _unreachable(remote, error)
 
 
 def _readable(connection: Any, deadline: float) -> bool:

@@ -61,7 +61,7 @@ class SwitchKeeper:
     target: what its Controller row is to say at this moment (asked for anew every second, so that a
     socket that has gone is made again; "": what it says now, until there is somebody to answer;
     None: no row of ours)
-    trouble: why the plan is not true, in a sentence; None if it is, or if that is not known yet
+    trouble: why the plan is not true; None if it is, or if that is not known yet
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SwitchKeeper:
     ) -> None:
         self.remote = remote
         self._open, self._target = open, target
-        self.trouble: str | None = None
+        self.trouble: Refused | None = None
         self._switch: Held | None = None
         # Each is written by one side alone: the agent's loop, or the thread.
         self._wanted: SwitchPlan | None = None
@@ -179,10 +179,10 @@ class SwitchKeeper:
             try:
                 self._keep()
             except Refused as refused:
-                self._fail(str(refused))
+                self._fail(refused)
             except Exception as error:
                 _LOG.exception("unexpected; going on")
-                self._fail(f"unexpected: {error!r}")
+                self._fail(Refused(f"unexpected: {error!r}"))
             self._rest()
         if self._switch is not None:
             self._switch.close()
@@ -222,7 +222,7 @@ class SwitchKeeper:
         self.trouble = None
         self._settled = asked
 
-    def _fail(self, trouble: str) -> None:
+    def _fail(self, trouble: Refused) -> None:
         self.trouble = trouble
         self._not_before = time.monotonic() + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
 from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan, TunnelPlan
 
@@ -127,7 +127,7 @@ def write_plan(
         bridge.datapath_type = datapath_type
         root = database.root()
         if root is None:
-            raise Refused("the database lost its Open_vSwitch row: run ovs-vsctl --no-wait init")
+            raise NotNow("the database lost its Open_vSwitch row: run ovs-vsctl --no-wait init")
         root.addvalue("bridges", bridge)
         add_port_rows(database, transaction, bridge, plan.bridge, "internal")
     assign(bridge, "fail_mode", ["secure"])

@@ -16,7 +16,7 @@ from ovs_lwt.claims import (
     MARKING_KEY,
     claimed_endpoint,
 )
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
 from ovs_lwt.vswitch.deviations import deviations
 from ovs_lwt.vswitch.plan import (
@@ -139,7 +139,7 @@ class LocalSwitch:
         if kernel_datapath():
             return "system"
         if plan.datapath_type == "system":
-            raise Refused(
+            raise NotNow(
                 "this kernel has no openvswitch module: install it (modprobe openvswitch must"
                 " succeed) or use the userspace datapath (datapath type netdev)"
             )
@@ -394,7 +394,7 @@ class LocalSwitch:
     def _bridge_row(self) -> Row:
         bridge = self._database.named("Bridge", self.bridge)
         if bridge is None:
-            raise Refused(
+            raise NotNow(
                 f"there is no bridge '{self.bridge}' at {self.remote}: start `ovs-lwt run` on this"
                 " host first, or name its bridge with --bridge"
             )
@@ -419,7 +419,7 @@ class LocalSwitch:
 
     def _await_applied(self, config: int | None) -> None:
         if not self._applied(config):
-            raise Refused(
+            raise NotNow(
                 f"ovs-vswitchd did not take up the change within {self._timeout:g} s: see whether"
                 " it runs (systemctl status ovs-vswitchd) and what its log says"
             )
@@ -440,7 +440,7 @@ class LocalSwitch:
         self._database.wait_until(lambda: works() or (fresh and error() is not None), deadline)
         if not works():
             reason = error() or f"ovs-vswitchd could not set up bridge '{self.bridge}'; see its log"
-            raise Refused(f"port '{name}' of bridge '{self.bridge}' does not work: {reason}")
+            raise NotNow(f"port '{name}' of bridge '{self.bridge}' does not work: {reason}")
         self._refresh()
 
 

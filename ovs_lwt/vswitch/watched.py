@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
 
 
@@ -17,7 +18,7 @@ class WatchedSwitch(Protocol):
     """
 
     remote: str
-    trouble: str | None
+    trouble: Refused | None
 
     def check(self, plan: SwitchPlan) -> None:
         """Raise Refused if something is known to be in the way of the plan."""

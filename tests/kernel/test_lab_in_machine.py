@@ -170,7 +170,7 @@ def test_exec_is_in_a_guest_or_on_a_host(boxed: str) -> None:
     assert host.stdout.startswith("system@ovs-system")
 
     unknown = lab(boxed, "exec", "blue/web11", "--", "true")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "did you mean 'blue/web1'" in unknown.stderr
 
 
@@ -199,7 +199,7 @@ def test_its_name_is_taken(boxed: str, tmp_path: Path) -> None:
         refused = ovs_lwt(
             *("lab", "up", str(overlay), "--name", boxed, "--kernel", kernel, "--plane", "ovs")
         )
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert f"a lab called '{boxed}' is up already" in refused.stderr
 
 
@@ -213,7 +213,7 @@ def test_a_machine_whose_holder_is_killed_is_gone_and_down_removes_the_rest(boxe
     assert eventually(lambda: machines_of(boxed) == [])
 
     shown = lab(boxed, "ping")
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert f"the machine of lab '{boxed}' has ended" in shown.stderr
 
     assert lab(boxed, "down").returncode == 0
@@ -226,7 +226,7 @@ def test_a_lab_that_cannot_come_up_leaves_no_machine(tmp_path: Path) -> None:
 
     refused = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml", timeout=SECONDS)
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "every host of the overlay is external" in refused.stderr
     assert left_of(name) == []
     assert machines_of(name) == []
@@ -241,7 +241,7 @@ def test_without_user_mode_linux_nothing_is_made(
 
     refused = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml")
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "OVS_LWT_UML names /nowhere" in refused.stderr
     assert left_of(name) == []
 
@@ -253,7 +253,7 @@ def test_an_overlay_that_the_machine_would_not_see_is_refused() -> None:
         overlay.flush()
         refused = ovs_lwt("lab", "up", overlay.name, "--name", name, "--kernel", "uml")
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "a machine does not see the files below /run" in refused.stderr
     assert left_of(name) == []
 

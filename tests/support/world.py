@@ -70,7 +70,7 @@ class FakeOvsdb:
     plans: list[SwitchPlan] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
-    trouble: str | None = None
+    trouble: Refused | None = None
     preparing: bool = False
     connected: bool = True
     repaired: list[str] = field(default_factory=list)

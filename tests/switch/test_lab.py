@@ -183,7 +183,7 @@ def test_exec_on_a_host_speaks_to_that_host_s_switch(three: Lab) -> None:
 def test_exec_of_somebody_unknown_names_the_nearest(three: Lab) -> None:
     refused = ovs_lwt("lab", "exec", "blue/web11", "--name", three.name, "--", "true")
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "did you mean 'blue/web1'" in refused.stderr
     assert "red/web2" in refused.stderr
 
@@ -198,7 +198,7 @@ def test_the_guests_mtu_is_what_vxlan_leaves_of_the_underlay_s(three: Lab) -> No
 def test_a_lab_that_is_up_is_not_brought_up_again(three: Lab) -> None:
     refused = ovs_lwt("lab", "up", str(three.plan.overlay), "--name", three.name)
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"ovs-lwt lab down --name {three.name}" in refused.stderr
     assert wrong(three) == set()
 
@@ -250,7 +250,7 @@ tenants:
     recipe = [line.strip() for line in shown.splitlines() if line.startswith("  ip -n ")]
     assert len(recipe) == 3
     assert set(up.status().endpoints) == {"blue/web1"}
-    assert ovs_lwt("lab", "exec", "router", "--name", up.name, "--", "true").returncode == 1
+    assert ovs_lwt("lab", "exec", "router", "--name", up.name, "--", "true").returncode == 2
 
     with network_namespace(f"{up.name}x") as router:
         # As `lab status` says, and then a VXLAN device of the kernel, which knows nothing of us.
@@ -343,7 +343,7 @@ def test_a_namespace_of_somebody_else_s_is_left_alone(tmp_path: Path) -> None:
 
     with network_namespace(f"{name}-host1") as theirs:
         refused = ovs_lwt("lab", "up", str(overlay), "--name", name)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert f"a network namespace '{theirs}' exists" in refused.stderr
         assert left_of(name) == [f"/run/netns/{theirs}"]
 

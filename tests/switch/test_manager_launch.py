@@ -154,11 +154,11 @@ def test_help_lists_the_options_of_the_apps(on: Interpreter) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["no.such.app"], 1, "no.such.app cannot be loaded: No module named 'no'"),
-        (["./missing.py", "--tiny-name", "x"], 1, "there is no app file missing.py"),
-        (["ovs_lwt.names"], 1, "ovs_lwt.names defines no app for"),
+        (["no.such.app"], 2, "no.such.app cannot be loaded: No module named 'no'"),
+        (["./missing.py", "--tiny-name", "x"], 2, "there is no app file missing.py"),
+        (["ovs_lwt.names"], 2, "ovs_lwt.names defines no app for"),
         ([TINY, "--tiny-nam", "x", "--nonsense"], 2, "unrecognized arguments: --nonsense"),
-        ([TINY, "--config-file", "/missing.conf"], 1, "/missing.conf"),
+        ([TINY, "--config-file", "/missing.conf"], 2, "/missing.conf"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named(
@@ -174,7 +174,7 @@ def test_an_occupied_port_is_refused(on: Interpreter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         refused = run(on, TINY, "--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", port)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -108,7 +108,7 @@ def test_a_guest_that_is_unplugged_is_gone_within_a_second(running: Controller) 
 
 def test_another_agent_is_not_disturbed(running: Controller, file: Path) -> None:
     done = cli(*command(file, running.control)[3:])
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "another controller answers on" in done.stderr
     assert running.in_sync("blue/web1")
 
@@ -119,7 +119,7 @@ def test_a_start_that_is_refused_says_why_and_leaves_nothing(
     in_netns(namespace, "ip", "link", "add", "vx-lwt", "type", "veth", "peer", "name", "other")
     control = tmp_path / "lwt.ctl"
     done = cli(*command(file, control)[3:])
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "there is a veth device 'vx-lwt' already that is not ours" in done.stderr
     assert "Traceback" not in done.stderr
     assert not control.exists()

@@ -11,6 +11,7 @@ import pytest
 from ovs_lwt.agent import POLL, Agent, Closed, Item, Opened, Received, Reload
 from ovs_lwt.control import Request
 from ovs_lwt.findings import Finding
+from ovs_lwt.mistakes import Refused
 from ovs_lwt.plane import Connection, Options
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.topology import Topology
@@ -59,7 +60,7 @@ class Diary:
         self.log.append((what, self.name))
 
     preparing: bool = False
-    trouble: str | None = None
+    trouble: Refused | None = None
 
     def check(self, topology: Topology) -> None:
         self.note("check")

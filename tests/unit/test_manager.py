@@ -116,9 +116,9 @@ def test_only_one_framework_runs_in_a_process(capsys: pytest.CaptureFixture[str]
     running = framework.choose("os-ken")
     assert (running.name, running.App.__name__) == ("os-ken", "OSKenApp")
     assert framework.current() is running
-    assert manager.main(["--framework", "ryu"]) == 1
+    assert manager.main(["--framework", "ryu"]) == 2
     assert "os-ken already runs in this process, so ryu cannot" in capsys.readouterr().err
-    assert manager.main(["--framework", "trema"]) == 1
+    assert manager.main(["--framework", "trema"]) == 2
     assert "there is no framework 'trema': use --framework os-ken" in capsys.readouterr().err
 
 

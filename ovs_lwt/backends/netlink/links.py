@@ -18,7 +18,7 @@ from ovs_lwt.backends.netlink.present import Present
 from ovs_lwt.backends.netlink.setup import Link, Member, Setup
 from ovs_lwt.backends.netlink.transaction import Transaction
 from ovs_lwt.backends.netlink.transport import Failure, Kernel
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.netns import entered
 
 KINDS: Final = ("vlan", "vrf", "vxlan", "dummy", "bridge")
@@ -145,13 +145,13 @@ class Links:
         while missing := [link for link in links if link.name not in there]:
             ready = [link for link in missing if link.over is None or link.over in there]
             if not ready:
-                raise Refused(
+                raise NotNow(
                     f"cannot make {missing[0].name} over {missing[0].over}: there is no such device"
                 )
             self._run(_added(ready, there), there)
             there = self.there()
             if gone := [link.name for link in ready if link.name not in there]:
-                raise Refused(f"{gone[0]} is gone as soon as it is made: see who does that")
+                raise NotNow(f"{gone[0]} is gone as soon as it is made: see who does that")
         self._run(_mended(links, there), there)
         there = self.there() if self.log else there
         for link in links:

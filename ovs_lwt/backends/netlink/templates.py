@@ -21,7 +21,7 @@ from ovs_lwt.backends.netlink.bytecode import Bytecode
 from ovs_lwt.backends.netlink.kinds import Kind
 from ovs_lwt.backends.netlink.slots import WORDS, Slot, host
 from ovs_lwt.columns import U32, Indices
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow
 from ovs_lwt.stencil import Bytes, Column, Columns, Stencil
 
 Attributes = tuple[tuple[str, Any], ...]
@@ -54,7 +54,7 @@ class Devices:
         found: U32 = self.index[column]
         if not found.all():
             missing = self.names[int(column[int(np.flatnonzero(found == 0)[0])])]
-            raise Refused(f"there is no device {missing}: create it first")
+            raise NotNow(f"there is no device {missing}: create it first")
         return found
 
     def name(self, index: int) -> str:

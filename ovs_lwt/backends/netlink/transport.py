@@ -20,7 +20,7 @@ from pyroute2.netns import create_socket
 
 from ovs_lwt.backends.netlink import wire
 from ovs_lwt.backends.netlink.transaction import Transaction
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow
 from ovs_lwt.stencil import Bytes
 
 BATCH: Final = 256
@@ -127,7 +127,7 @@ class Kernel:
             found = self._dump(kind, request)
             if not any((rows[:, wire.FLAGS] & interrupted).any() for rows in found.values()):
                 return found
-        raise Refused(
+        raise NotNow(
             "the kernel's tables change faster than they can be read: see who writes them"
             " (ip monitor all)"
         )
