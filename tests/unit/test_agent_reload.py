@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from weakref import ReferenceType, ref
 
 import pytest
@@ -201,5 +202,51 @@ def test_who_takes_no_notice_of_a_change_does_not_hold_on_to_the_old_overlay(wor
         world.inbox.append(Reload())
         yield
         assert world.switch["host1"].state == holding(view(world.source.overlay))
+
+    world.run(story())
+
+
+def test_a_vni_that_another_tenant_bears_is_refused_in_one_change(world: World) -> None:
+    """While not all hosts know, one tenant would hear the other."""
+
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        held = world.switch["host1"].state.copy()
+        tenants = world.source.overlay["tenants"]
+        tenants["blue"]["vni"], tenants["red"]["vni"] = 2020, 1010
+        asker = world.ask("reload")
+        yield
+        assert asker.refusal is not None
+        assert "Do it in two steps: first take VNI 1010 off blue" in asker.refusal
+        assert world.switch["host1"].state == held
+        about = json.loads(world.ask("status").answer or "")
+        assert about["overlay"]["refused"]
+        assert about["hosts"]["host1"]["state"] == "in-sync", "it runs what it ran"
+        assert about["hosts"]["host1"]["findings"][0]["subject"] == "overlay"
+        # Who knows better says so.
+        asker = world.ask("reload-force")
+        yield
+        assert asker.answer is not None
+        assert world.switch["host1"].state != held
+        assert not json.loads(world.ask("status").answer or "")["overlay"]["refused"]
+
+    world.run(story())
+
+
+def test_a_tenant_is_renamed_and_its_guests_stay(world: World) -> None:
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        held = world.switch["host1"].state.copy()
+        tenants = world.source.overlay["tenants"]
+        tenants["azure"] = tenants.pop("blue")
+        world.switch["host1"].forget()
+        asker = world.ask("reload")
+        yield
+        assert asker.answer is not None
+        yield
+        assert "azure/web1" in world.status("host1")["ports"].values()
+        assert world.switch["host1"].state == held
 
     world.run(story())
