@@ -26,6 +26,15 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--frames",
+        type=int,
+        default=200_000,
+        help="how many frames the isolation test sends. Default: %(default)s",
+    )
+
+
 @pytest.fixture(params=["os-ken", "ryu"], scope="module")
 def on(request: pytest.FixtureRequest) -> Interpreter:
     """Both frameworks, one after the other."""
