@@ -17,15 +17,18 @@ from tests.support.controller import (
     difference,
     flows,
     plug,
+    started,
     switch,
     untouched,
     write,
 )
+from tests.support.frameworks import CHECKOUT, interpreter
 from tests.support.overlays import two_tenants
 from tests.support.ovs import OvsHost, eventually
 
 MINE = "cookie=0xbeef,table=6,priority=999,dl_dst=02:00:00:00:00:fe actions=drop"
 MINE_ELSEWHERE = "cookie=0xbeef,table=77,priority=1 actions=drop"
+TINY_APP = CHECKOUT / "tests/support/tiny_app.py"
 GROUP = "group_id=777777777,type=all,bucket=actions=drop"
 
 
@@ -180,3 +183,23 @@ def test_a_kept_flow_by_which_tenants_may_meet_makes_the_host_degraded(
         assert "keeps 1 flows in tables of ours that are not ours:" in running.log
         host.ofctl(*OF14, "del-flows", BRIDGE, "cookie=0xbeef/-1")
         assert eventually(lambda: not told(), 10), running.log
+
+
+def test_beside_another_app_foreign_flows_stay(host: OvsHost, overlay: Path) -> None:
+    """Nobody says --keep-foreign there: whose flows they are is known to the other app."""
+    before = switch(host)
+    meddle(host)
+    kept = switch(host)
+    control = host.rundir / "lwt.ctl"
+    command = interpreter("os-ken").manager(
+        *("ovs_lwt.app", str(TINY_APP), "--overlay", str(overlay)),
+        *("--overlay-host", f"host1={host.remote}", "--overlay-control", str(control)),
+    )
+    with started(command, control, host.netns) as running:
+        assert running.in_sync(), running.log
+        assert running.status()["foreign"]["count"] == 1
+        assert switch(host) == kept
+        assert running.running.stop()[0] == 0, running.log
+    host.ofctl(*OF14, "del-flows", BRIDGE, "cookie=0xbeef/-1")
+    host.ofctl(*OF14, "del-groups", BRIDGE, "group_id=777777777")
+    assert switch(host) == before

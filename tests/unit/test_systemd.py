@@ -11,30 +11,9 @@ import pytest
 
 from ovs_lwt.agent import Reload
 from ovs_lwt.systemd import EVERY, ServiceManager, status_line
+from tests.support.notify import Listener
 from tests.support.overlays import two_tenants
 from tests.support.world import Story, World
-
-
-class Listener:
-    """In systemd's place."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
-        self._socket.setblocking(False)
-
-    def heard(self) -> list[str]:
-        """What has come since the last time, line by line."""
-        lines: list[str] = []
-        while True:
-            try:
-                lines += self._socket.recv(1 << 16).decode().splitlines()
-            except BlockingIOError:
-                return lines
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
