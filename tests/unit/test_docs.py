@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -50,6 +51,10 @@ class TestTheReference:
     def test_a_generated_page_is_what_the_code_says(self, name: str) -> None:
         page = (CHECKOUT / f"docs/{name}.md").read_text("utf-8")
         assert page == PAGES[name](), f"docs/{name}.md has drifted: run `make docs`"
+
+    def test_the_schema_that_ships_is_what_the_code_says(self) -> None:
+        shipped = json.loads((CHECKOUT / "docs/overlay.schema.json").read_text("utf-8"))
+        assert shipped == model.Overlay.model_json_schema(), "it has drifted: run `make docs`"
 
     def test_the_tables_page_shows_a_changed_flow(self, tmp_path: Path) -> None:
         for file in flows_folder().iterdir():
