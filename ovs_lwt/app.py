@@ -19,6 +19,7 @@ from ovs_lwt.backends.openflow import framework, listening
 from ovs_lwt.backends.openflow.connection import SwitchConnection
 from ovs_lwt.checker import Checker
 from ovs_lwt.control import FOLDER, ControlSocket, introduction
+from ovs_lwt.here import this_host_in
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
 from ovs_lwt.plane import STATE, Options
@@ -254,8 +255,8 @@ class OvsLwt(framework.App):
 
 
 def _hosts(overlay: str | None, words: list[str]) -> list[tuple[str, str]]:
-    """(host, where) of every --overlay-host."""
-    if not overlay or not words:
-        raise Refused("ovs_lwt.app needs --overlay FILE and --overlay-host HOST (see --help)")
-    pairs = [word.partition("=") for word in words]
+    """(host, where) of every --overlay-host; the host that bears this machine's name if none is."""
+    if not overlay:
+        raise Refused("ovs_lwt.app needs --overlay FILE (see --help)")
+    pairs = [word.partition("=") for word in words or [this_host_in(Path(overlay))]]
     return [(host, where) for host, _, where in pairs]

@@ -62,6 +62,10 @@ Ovsdb = Annotated[str, typer.Option(help="Where the host's OVSDB listens (plane 
 Bridge = Annotated[str, typer.Option(help="The bridge's name.")]
 
 
+HostHere = Annotated[
+    str | None,
+    typer.Option(help="The host of the overlay. Default: the one of this machine's name."),
+]
 Endpoint = Annotated[str, typer.Argument(help="The endpoint: TENANT/NAME.", metavar="ENDPOINT")]
 PlaneOption = Annotated[
     Plane | None,

@@ -19,6 +19,7 @@ from ovs_lwt.arguments import (
     Datapath,
     Endpoint,
     ExportPart,
+    HostHere,
     Marking,
     NeighbourDiscovery,
     Overlay,
@@ -98,7 +99,7 @@ def schema() -> None:
 @app.command()
 def export(
     overlay: Overlay,
-    host: Annotated[str, typer.Option(help="The host of the overlay.")],
+    host: HostHere = None,
     part: Annotated[
         ExportPart, typer.Argument(help="All, for reading; or one, for the tool that loads it.")
     ] = ExportPart.ALL,
@@ -121,20 +122,23 @@ def export(
     source = on_plane(OverlayFile(overlay), plane.value if plane else None)
     options = Options(bridge, None, neighbour_discovery=nd.value, state=state)
     from ovs_lwt import desired
+    from ovs_lwt.here import this_host
 
-    desired.write(source.read(), host, part.value, options, sys.stdout, ovsdb=ovsdb)
+    topology = source.read()
+    host = this_host(topology.vteps.name) if host is None else host
+    desired.write(topology, host, part.value, options, sys.stdout, ovsdb=ovsdb)
 
 
 @app.command()
 def run(
     overlay: Overlay,
     host: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="HOST, or HOST=WHERE: its OVSDB, or on planes bridge and route its network"
-            " namespace. Several drive several hosts."
+            " namespace. Several drive several hosts. Default: the host of this machine's name."
         ),
-    ],
+    ] = None,
     plane: PlaneOption = None,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
@@ -189,6 +193,10 @@ def run(
     again. Planes bridge and route need no OpenFlow: the options about it are for plane ovs.
     """
     outlives_readers()
+    if not host:
+        from ovs_lwt.here import this_host_in
+
+        host = [this_host_in(overlay)]
     if not _any_on_ovs(overlay, host, plane):
         from ovs_lwt.standalone import serve
 
@@ -309,8 +317,9 @@ def tables(
     """Print the way from mark to table on each plane, and how to list a tenant's entries."""
     source = on_plane(OverlayFile(overlay), plane.value if plane else None)
     from ovs_lwt import show
+    from ovs_lwt.tables import wide_console
 
-    show.tables(source.read(), host, Options(DEFAULT_BRIDGE, None, state=state), Console())
+    show.tables(source.read(), host, Options(DEFAULT_BRIDGE, None, state=state), wide_console())
 
 
 @app.command()

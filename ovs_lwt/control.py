@@ -83,6 +83,8 @@ class ControlSocket:
         if error:
             said = os.strerror(error) if isinstance(error, int) else error
             raise Refused(f"cannot listen on {path} ({said}): {_CHOOSE}")
+        # The library names the program by its file, and as one of Open vSwitch's.
+        self.offer({"version": lambda request: request.reply(f"ovs-lwt {__version__}")})
         self.path = path
         self._identity = unixsockets.identity(path)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from ipaddress import ip_address
+from pathlib import Path
 
+from ovs_lwt.mistakes import Refused, listing, suggestion
+from ovs_lwt.sources.overlay_file import OverlayFile, planes_in
 from ovs_lwt.topology import Topology
 from ovs_lwt.veth.netlink import inside, link_named
 from ovs_lwt.vswitch.plan import DEFAULT_TUNNEL_PORT
@@ -22,8 +26,34 @@ def host_here(topology: Topology, tunnel_address: str | None, machine: str = "")
         for index, name in enumerate(vteps.name):
             if vteps.address(index) == here:
                 return name
-    whole = machine or socket.gethostname()
-    return next((name for name in (whole, whole.partition(".")[0]) if name in vteps.index), None)
+    return _called(machine or socket.gethostname(), vteps.index)
+
+
+def this_host(names: Collection[str]) -> str:
+    """Return which of an overlay's hosts bears this machine's name, whole or up to the first dot.
+
+    Raises Refused if none does.
+    """
+    whole = socket.gethostname()
+    found = _called(whole, names)
+    if found is None:
+        raise Refused(
+            f"the overlay has no host '{whole}', which is this machine's name"
+            f"{suggestion(whole, names)}: say --host; it has: {listing(names)}"
+        )
+    return found
+
+
+def this_host_in(overlay: Path) -> str:
+    """Return the same by the overlay's file, of which only the hosts are looked at if it is sound.
+
+    Raises Refused, and OverlayInvalid.
+    """
+    return this_host(planes_in(overlay) or OverlayFile(overlay).read().vteps.name)
+
+
+def _called(machine: str, names: Collection[str]) -> str | None:
+    return next((name for name in (machine, machine.partition(".")[0]) if name in names), None)
 
 
 def kernel_tunnel_address(netns: str | None = None) -> str | None:

@@ -16,6 +16,7 @@ from ovs_lwt.backends.netlink.setup import TUNNEL
 from ovs_lwt.backends.openflow.pipeline import COOKIE_VNI_MASK
 from ovs_lwt.columns import U32
 from ovs_lwt.plane import Options
+from ovs_lwt.tables import show_table
 from ovs_lwt.topology import Topology
 
 
@@ -57,7 +58,7 @@ def tables(topology: Topology, host: str | None, options: Options, console: Cons
             "flood" if tenants.flood_unknown[index] else "drop",
             "answer" if tenants.answer_neighbours[index] else "flood",
         )
-    console.print(table)
+    show_table(console, table)
     console.print("\n".join(_further(topology, host)), highlight=False, soft_wrap=True)
 
 

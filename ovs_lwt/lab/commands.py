@@ -21,10 +21,11 @@ from ovs_lwt.lab.kernel import Maker, choose, find, title
 from ovs_lwt.lab.plan import LabPlan, guest_of, host_of, inhabitants, make_plan
 from ovs_lwt.lab.progress import following
 from ovs_lwt.lab.requirements import check_machine, check_root, default_datapath, needed
-from ovs_lwt.lab.show import show_matrix, show_status, wide_console
+from ovs_lwt.lab.show import show_matrix, show_status
 from ovs_lwt.mistakes import Refused, suggestion
 from ovs_lwt.pipes import outlives_readers
 from ovs_lwt.sources import overlay_file
+from ovs_lwt.tables import wide_console
 
 lab_app = typer.Typer(
     no_args_is_help=True,

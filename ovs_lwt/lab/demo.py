@@ -17,9 +17,10 @@ from ovs_lwt.lab.commands import lab_command
 from ovs_lwt.lab.plan import BRIDGE, LabPlan
 from ovs_lwt.lab.processes import run
 from ovs_lwt.lab.progress import following
-from ovs_lwt.lab.show import show_matrix, show_status, wide_console
+from ovs_lwt.lab.show import show_matrix, show_status
 from ovs_lwt.pipes import outlives_readers
 from ovs_lwt.sources import overlay_file
+from ovs_lwt.tables import wide_console
 
 OVERLAY = Path(__file__).with_name("demo.yaml")
 _TENANT = "blue"

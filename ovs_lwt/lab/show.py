@@ -12,17 +12,12 @@ from ovs_lwt.lab.kernel import title
 from ovs_lwt.lab.matrix import Cell, Matrix
 from ovs_lwt.lab.packets import Kind
 from ovs_lwt.lab.status import HostStatus, LabStatus
+from ovs_lwt.tables import show_table
 
 _SYMBOL: dict[Kind, str] = {"ipv4": "4", "ipv6": "6", "ethernet": "e"}
 _WAYS: dict[Kind, str] = {"ipv4": "4 by IPv4", "ipv6": "6 by IPv6", "ethernet": "e by Ethernet"}
 WIDTH = 100
 _WHY_LIMIT = 20
-
-
-def wide_console() -> Console:
-    """Return a console for tables: as wide as the terminal; 100 columns into a file or pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def show_status(console: Console, status: LabStatus) -> None:
@@ -52,9 +47,9 @@ def show_status(console: Console, status: LabStatus) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_hosts(status))
+    show_table(console, _hosts(status))
     console.print()
-    console.print(_endpoints(status))
+    show_table(console, _endpoints(status))
     for name, host in status.hosts.items():
         if host.external:
             _show_plugging(console, status, name, host)
@@ -132,10 +127,11 @@ def _red(well: bool) -> str:
 
 
 def show_matrix(console: Console, matrix: Matrix) -> None:
-    """Print who reached whom, at most 100 columns wide, and below it what is wrong and why."""
+    """Print who reached whom, in tables of about 100 columns, and below what is wrong and why."""
     cells = {(cell.source, cell.target): cell for cell in matrix.cells}
-    for columns in _chunks(matrix):
-        console.print(_matrix_table(matrix, cells, columns))
+    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    for columns in _chunks(matrix, width):
+        show_table(console, _matrix_table(matrix, cells, columns))
     console.print(_legend(matrix), highlight=False)
     for line in _reasons(matrix):
         console.print(line, highlight=False, style="red", soft_wrap=True)
@@ -199,12 +195,12 @@ def _reasons(matrix: Matrix) -> Iterator[str]:
         yield f"… and {len(wrong) - _WHY_LIMIT} more (--json has them all)"
 
 
-def _chunks(matrix: Matrix) -> Iterator[range]:
+def _chunks(matrix: Matrix, width: int) -> Iterator[range]:
     """Yield the columns in runs that fit beside the names."""
     count = len(matrix.guests)
     names = max(map(len, matrix.guests), default=0) + max(map(len, matrix.hosts), default=0)
     widest = max((len(cell.kinds) for cell in matrix.cells if cell.verdict == "reached"), default=0)
-    room = (WIDTH - names - 12) // (max(1 + widest, len(str(count))) + 2)
+    room = (width - names - 12) // (max(1 + widest, len(str(count))) + 2)
     size = max(room, 4)
     yield from (range(start, min(start + size, count)) for start in range(0, count, size))
 
@@ -212,6 +208,5 @@ def _chunks(matrix: Matrix) -> Iterator[range]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        # Addresses are the one thing that may go on below.
-        table.add_column(column, no_wrap=column != "addresses", overflow="fold")
+        table.add_column(column, no_wrap=True)
     return table

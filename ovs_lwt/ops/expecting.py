@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 from ovs_lwt.control import ask
-from ovs_lwt.mistakes import Refused, listing, suggestion
+from ovs_lwt.here import this_host
+from ovs_lwt.mistakes import Refused, listing
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.vswitch.plan import DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT
@@ -18,26 +18,12 @@ def of_overlay(topology: Topology, host: str | None, ovsdb: str, bridge: str) ->
 
     Raises Refused if the overlay has no such host, or if somebody else runs it.
     """
-    name = host if host is not None else this_host(topology)
+    name = host if host is not None else this_host(topology.vteps.name)
     index = topology.vtep_index(name)
     if topology.vteps.external[index]:
         raise Refused(f"{name} is external, says the overlay: somebody else runs it")
     where = ovsdb if topology.vteps.plane[index] == "ovs" else ""
     return Expected.of(topology, name, where, bridge, DEFAULT_TUNNEL_PORT, DEFAULT_REQUEST_PORT)
-
-
-def this_host(topology: Topology) -> str:
-    """The host of the overlay that bears this machine's name, whole or up to the first dot."""
-    whole = socket.gethostname()
-    for name in (whole, whole.partition(".")[0]):
-        if name in topology.vteps.index:
-            return name
-    known = topology.vteps.name
-    like = suggestion(whole, known)
-    raise Refused(
-        f"the overlay has no host '{whole}', which is this machine's name{like}: say --host;"
-        f" it has: {listing(known)}"
-    )
 
 
 def of_agent(control: Path, host: str | None) -> list[Expected]:

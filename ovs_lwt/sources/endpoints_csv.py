@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -46,6 +47,9 @@ REQUIRED = ("tenant", "name", "mac", "ip", "host")
 OPTIONAL = ("spoofing", "router", "allowed_pairs", "port", "attached_mac")
 _CODED = frozenset({"tenant", "host", "spoofing", "router", "attached_mac"})
 _BLOCK = 1 << 24
+_ALONE = re.compile(rb"\r(?!\n)")
+_EMPTY = re.compile(rb"(?m)^[ \t]*,[, \t]*(?=\r?\n|\r?\Z)")
+_MAYBE_EMPTY = (b"\n,", b"\n ", b"\n\t")
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _MAC: TypeAdapter[str] = TypeAdapter(Mac)
@@ -118,6 +122,15 @@ def _open(data: bytes, file: str, report: Report) -> _Body | None:
             return None
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
+    if data.count(b"\r") != data.count(b"\r\n") and (alone := _ALONE.search(data)):
+        line = data.count(b"\n", 0, alone.start()) + 1
+        report.add(
+            Spot(file, line), "has a carriage return (\\r) in the middle: end lines with \\n"
+        )
+        return None
+    if any(start in data for start in _MAYBE_EMPTY) or data.startswith(b","):
+        # A spreadsheet writes rows that were once in use as nothing but commas.
+        data = _EMPTY.sub(b"", data)
     if not data or data.isspace():
         report.add(whole, f"is empty: its first line must be {','.join(REQUIRED)}")
         return None
@@ -126,8 +139,12 @@ def _open(data: bytes, file: str, report: Report) -> _Body | None:
     end = len(data) if end < 0 else end
     line = data.count(b"\n", 0, first) + 1
     text = data[first:end].decode().rstrip("\r")
-    header = [name.strip() for name in next(csv.reader([text]))]
     spot = Spot(file, line)
+    try:
+        header = [name.strip().lower() for name in next(csv.reader([text], strict=True))]
+    except csv.Error as error:
+        report.add(spot, f"is not CSV: {error}")
+        return None
     known = (*REQUIRED, *OPTIONAL)
     right = True
     for place, name in enumerate(header):

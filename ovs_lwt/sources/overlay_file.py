@@ -131,13 +131,13 @@ def load(path: Path) -> Topology:
 
 
 def planes_in(path: Path) -> dict[str, str]:
-    """Return the plane that the overlay file names for each of its hosts, where it does.
+    """Return the hosts of the overlay file, each with its plane.
 
     A glance, to know what to start: what is wrong with the file, `load` will say.
     """
     try:
         vteps = yaml.load(path.read_bytes(), LOADER)["vteps"]
-        return {str(name): str(vtep["plane"]) for name, vtep in vteps.items() if "plane" in vtep}
+        return {str(name): str(vtep.get("plane", "ovs")) for name, vtep in vteps.items()}
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 

@@ -61,7 +61,7 @@ def _explain(details: ErrorDetails) -> tuple[Location, str]:
         case "too_short":
             return location, "is empty: an overlay needs at least one host"
         case _:
-            return location, details["msg"]
+            return location, details["msg"].removeprefix("Value error, ")
 
 
 def _model_at(location: Location) -> type[BaseModel]:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from ovs_lwt.mistakes import OverlayInvalid
-from ovs_lwt.sources import text_columns
+from ovs_lwt.sources import endpoints_csv, text_columns
 from ovs_lwt.sources.overlay_file import from_dict, load
+from ovs_lwt.sources.report import Report
 from ovs_lwt.topology import Topology
 from ovs_lwt.values import Interface, Mac, Name
 from tests.strategies import overlays
@@ -397,3 +398,43 @@ def test_a_hundred_thousand_endpoints_arrive_as_written() -> None:
     )
     assert topology.endpoint_id(span.start + 77) == "red/e77"
     assert topology.addresses4.ip[1:].tolist() == [int(ip_interface(ip)) for ip in ips]
+
+
+@pytest.mark.parametrize(
+    "csv",
+    [
+        "Tenant,NAME,Mac,IP,Host\nblue,a1,52:54:00:00:00:01,10.0.0.1/24,host1\n",
+        "\ufefftenant,name,mac,ip,host\r\n,,,,\r\nblue,a1,52:54:00:00:00:01,10.0.0.1/24,host1\r\n"
+        ",,,,\r\n , ,,,\r\n,,,,",
+        ",,,,\ntenant,name,mac,ip,host\n,,\nblue,a1,52:54:00:00:00:01,10.0.0.1/24,host1\n,,,,,,,\n",
+    ],
+)
+def test_what_a_spreadsheet_writes(csv: str) -> None:
+    report = Report("endpoints.csv")
+    rows = endpoints_csv.read(csv.encode(), "endpoints.csv", {"blue": 0}, {"host1": 0}, report)
+    assert report.mistakes() == ()
+    assert rows is not None
+    assert rows.name.to_pylist() == ["a1"]
+
+
+def test_rows_of_commas_count_as_lines() -> None:
+    report = Report("endpoints.csv")
+    csv = b"tenant,name,mac,ip,host\n,,,,\n,,,,\nblue,a1,nonsense,10.0.0.1/24,host1\n"
+    endpoints_csv.read(csv, "endpoints.csv", {"blue": 0}, {"host1": 0}, report)
+    (mistake,) = report.mistakes()
+    assert mistake.place == "endpoints.csv:4"
+
+
+@pytest.mark.parametrize(
+    ("csv", "told"),
+    [
+        (b"tenant,na\rme,mac,ip,host\nx\n", "endpoints.csv:1: has a carriage return"),
+        (b"tenant,name,mac,ip,host\nblue,a\r1,x,y,z\n", "endpoints.csv:2: has a carriage return"),
+        (b'tenant,"name,mac,ip,host\nblue,a1,x,y,z\n', "endpoints.csv:1: is not CSV"),
+    ],
+)
+def test_a_header_or_a_row_that_is_torn(csv: bytes, told: str) -> None:
+    report = Report("endpoints.csv")
+    assert endpoints_csv.read(csv, "endpoints.csv", {"blue": 0}, {"host1": 0}, report) is None
+    (mistake,) = report.mistakes()
+    assert str(mistake).startswith(told)

@@ -122,7 +122,8 @@ def test_a_whole_overlay_can_be_put_on_another_plane() -> None:
 def test_the_planes_are_known_at_a_glance(tmp_path: Path) -> None:
     path = tmp_path / "overlay.yaml"
     path.write_text(ROUTED)
-    assert planes_in(path) == {"host1": "route", "host2": "route", "host3": "bridge"}
+    named = {"host1": "route", "host2": "route", "host3": "bridge", "host4": "ovs"}
+    assert planes_in(path) == named
     for broken in ("", "vteps: [", "vteps: 7", "vteps: {host1: 3}"):
         path.write_text(broken)
         assert planes_in(path) == {}
