@@ -58,6 +58,7 @@ class MuteKeeper:
         self._table: nft.Table | None = None
         self._lacking = ""
         self._strays: dict[str, float] = {}
+        self._guarded: dict[str, tuple[int, int | None]] = {}
         self._devices = Devices(netns)
         groups = [
             RTNLGRP_LINK,
@@ -127,6 +128,7 @@ class MuteKeeper:
         said = list(self._at_the_stack(here, gone))
         for name in gone:
             self._held.pop(name, None)
+            self._guarded.pop(name, None)
         with inside(self._netns) as host:
             filters = tc.found(host) if any(map(self._lacks, here)) else {}
             for name, mute in here.items():
@@ -214,11 +216,15 @@ class MuteKeeper:
         lacking = self._lacks(name)
         if not lacking:
             return
-        if not tc.right(filters, device.index, mute):
+        right = tc.right(filters, device.index, mute)
+        # The list does not say for which mark a filter is.
+        if not right or self._guarded.get(name) != (device.index, mute.mark):
             try:
                 tc.guard(host, device.index, mute)
             except CannotMute as also:
                 raise CannotMute(f"{lacking}; {also}") from also
+            self._guarded[name] = device.index, mute.mark
+        if not right:
             yield f"port {name} {_AGAIN}: filters of tc keep it from the host's stack"
         if device.up and mute.wall in MASTERS and not _walled(device, there, mute):
             host.link("set", index=device.index, state="down")

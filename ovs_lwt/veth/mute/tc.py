@@ -12,7 +12,7 @@ actions of all devices at once. (tc-flower(8), tc-matchall(8), tc-fw(8))
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from socket import htons
@@ -75,26 +75,26 @@ _OWN: Final = (
     _towards(6, "ff00::", "ff00::"),
     _towards(6, "fe80::", "ffc0::"),
 )
-_WALLS: Final[dict[Wall, tuple[Guard, ...]]] = {
-    "userspace": (_EVERYTHING,),
-    "bridge": (_CONTROL,),
-    "route": _OWN,
-    "system": (),
+_LET_ON, _LAST = len(_OWN), len(_OWN) + 1
+_SLOTS: Final = _LAST + 1
+_WALLS: Final[dict[Wall, dict[int, Guard]]] = {
+    "userspace": {_LAST: _EVERYTHING},
+    "bridge": {0: _CONTROL},
+    "route": {_LAST: _EVERYTHING},
+    "system": {},
 }
-_SLOTS: Final = len(_OWN) + 2
 
 Found = dict[int, dict[int, int]]
 """A device's index -> place of the filter -> its verdict."""
 
 
-def guards(mute: Mute) -> tuple[Guard, ...]:
-    """The filters that a port needs where nft is missing, in their order."""
+def guards(mute: Mute) -> dict[int, Guard]:
+    """The filters that a port needs where nft is missing, by their places."""
     found = _WALLS[mute.wall]
-    if mute.wall != "route":
+    if mute.wall != "route" or mute.mark is None:
         return found
-    if mute.mark is None:
-        return (_EVERYTHING,)
-    return *found, Guard("fw", verdict=_OK, handle=mute.mark), _EVERYTHING
+    let_on = Guard("fw", verdict=_OK, handle=mute.mark)
+    return {**dict(enumerate(_OWN)), _LET_ON: let_on, **found}
 
 
 def found(host: Any) -> Found:
@@ -109,23 +109,31 @@ def found(host: Any) -> Found:
 
 def right(there: Found, index: int, mute: Mute) -> bool:
     """Whether a device has the filters that it needs, and no others of ours."""
-    return there.get(index, {}) == {n: each.verdict for n, each in enumerate(guards(mute))}
+    wanted = guards(mute)
+    return there.get(index, {}) == {place: each.verdict for place, each in wanted.items()}
 
 
 def guard(host: Any, index: int, mute: Mute) -> None:
-    """Give a device the filters that it needs. Raises CannotMute if this kernel lacks something."""
+    """Give a device the filters that it needs. Raises CannotMute if this kernel lacks something.
+
+    Drops come first, and the last of them first of all: nothing is let on before all else stands.
+    """
     wanted = guards(mute)
-    for place, each in enumerate(wanted):
+    standing = dict(_standing(host, index))
+    if any(standing.get(place) != _is(each) for place, each in wanted.items()):
+        _clear(host, index, [_LET_ON])
+    for place in sorted(wanted, key=lambda place: (wanted[place].verdict == _OK, -place)):
+        each = wanted[place]
         for _ in range(_TRIES):
             there = dict(_standing(host, index)).get(place)
-            if there == (each.kind, each.verdict, each.handle):
+            if there == _is(each):
                 break
             if there is not None:
                 _delete(host, index, place)
             _add(host, index, place, each)
         else:
             raise _occupied(place)
-    _clear(host, index, range(len(wanted), _SLOTS))
+    _clear(host, index, [place for place in range(_SLOTS) if place not in wanted])
 
 
 def clear(host: Any, index: int) -> None:
@@ -133,7 +141,12 @@ def clear(host: Any, index: int) -> None:
     _clear(host, index, range(_SLOTS))
 
 
-def _clear(host: Any, index: int, places: range) -> None:
+def _is(guard: Guard) -> tuple[str, int, int]:
+    """What is to be found of a filter, see `_standing`."""
+    return guard.kind, guard.verdict, guard.handle
+
+
+def _clear(host: Any, index: int, places: Iterable[int]) -> None:
     ours = {place for place, _ in _standing(host, index)}
     for place in places:
         if place in ours:
