@@ -170,7 +170,7 @@ def test_an_entry_compiles(compile_one: Callable[[str], Pipeline]) -> None:
         ),
         ("table=classify priority=70000|actions=drop", "one cannot be encoded: "),
         ("table=classify priority=1", "one cannot be encoded: "),
-        ("table=classify priority=1,reg5=1|actions=drop", "one cannot be encoded: match on reg5"),
+        ("table=classify priority=1,reg9=1|actions=drop", "one cannot be encoded: match on reg9"),
         ("table=classify priority=1,colour=1|actions=drop", "one cannot be encoded: "),
         ("table=classify priority=1,tun_src=10.0.0|actions=drop", "one cannot be encoded: "),
         ("table=classify priority=1,in_port=eth0|actions=drop", "one cannot be encoded: "),
