@@ -36,6 +36,7 @@ ANSWERS_WITHIN: Final = 20.0
 RELOADS_WITHIN: Final = 180.0
 """... for one that comes when the work is done; the controller itself gives up sooner."""
 
+_WHAT: Final = "the control socket"
 _CHOOSE: Final = "choose another with --control"
 
 
@@ -73,12 +74,13 @@ class ControlSocket:
     """
 
     def __init__(self, path: Path) -> None:
+        unixsockets.refuse_long(path, _WHAT, _CHOOSE)
         # The library would remove whatever is there.
         if (other := _listener(path)) is not None:
             known = f" ({other})" if other.pid else ""
             says = "answers" if _answers(path) else "listens, and does not answer,"
             raise Refused(f"another controller{known} {says} on {path}: stop it, or {_CHOOSE}")
-        unixsockets.make_room(path, "the control socket", _CHOOSE)
+        unixsockets.make_room(path, _WHAT, _CHOOSE)
         error, self._server = ovs.unixctl.server.UnixctlServer.create(str(path), __version__)
         if error:
             said = os.strerror(error) if isinstance(error, int) else error
@@ -114,6 +116,7 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
     Raises Refused when nobody listens there, when there is no reply within so many seconds, or
     with what the controller says is wrong.
     """
+    unixsockets.refuse_long(path, _WHAT, _CHOOSE)
     if within is None:
         within = RELOADS_WITHIN if command.startswith("reload") else ANSWERS_WITHIN
     deadline = time.monotonic() + within

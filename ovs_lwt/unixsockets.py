@@ -90,17 +90,22 @@ def address(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
+def refuse_long(path: Path, what: str, mend: str) -> None:
+    """Raise Refused if no socket can have this path: the `ovs` library would recur without end."""
+    if (length := len(os.fsencode(path))) > LONGEST:
+        raise Refused(
+            f"{what} {path} has a path of {length} bytes, and a socket's has {LONGEST} at most:"
+            f" {mend}"
+        )
+
+
 def make_room(path: Path, what: str, mend: str) -> None:
     """See that a socket can be made at `path`: its folder is made, a socket of the dead removed.
 
     Raises Refused if the path is too long, if its folder cannot be made, or if something else is
     there. what: whose socket it is; mend: what to do about it.
     """
-    if (length := len(os.fsencode(path))) > LONGEST:
-        raise Refused(
-            f"{what} {path} has a path of {length} bytes, and a socket's has {LONGEST} at most:"
-            f" {mend}"
-        )
+    refuse_long(path, what, mend)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
