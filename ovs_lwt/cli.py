@@ -35,7 +35,7 @@ from ovs_lwt.control import FOLDER, ask
 from ovs_lwt.ending import ended
 from ovs_lwt.lab.commands import lab_app
 from ovs_lwt.lab.demo import demo
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.pipes import closable, outlives_readers
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import on_plane
@@ -378,7 +378,14 @@ def reload(
 ) -> None:
     """Let the running controller read its overlay again; tells what has changed on the switch."""
     outlives_readers()
-    print(ask(_control(host, control), "reload-force" if force else "reload"))
+    socket = _control(host, control)
+    try:
+        print(ask(socket, "reload-force" if force else "reload"))
+    except NotNow as refused:
+        # An agent answers in words. An overlay that it does not take over is a person's to mend.
+        if json.loads(ask(socket, "status"))["overlay"].get("refused"):
+            raise Refused(*refused.args) from refused
+        raise
 
 
 @app.command()

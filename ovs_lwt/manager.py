@@ -63,7 +63,7 @@ def launch(
     words = [*apps, *args]
     if fw.green:
         # Sockets now, for what the imports take; threads once it is known whether they may be.
-        fw.hub.patch(thread=False)
+        _patch(fw, thread=False)
     _raise_file_limit()
     with stopping.on_signal() as stop, contextlib.ExitStack() as starting:
         starting.enter_context(stopping.no_hangups())
@@ -78,6 +78,17 @@ def _raise_file_limit() -> None:
     """Take as many files as are allowed: a shell's usual 1,024 are few for a server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _patch(fw: Framework, *, thread: bool) -> None:
+    """Have eventlet take over the standard library, without its word on locks that were made before
+    (our imports' own, which nobody waits for). It comes by a logger that nobody can reach.
+    """
+    said, logging.lastResort = logging.lastResort, logging.NullHandler()
+    try:
+        fw.hub.patch(thread=thread)
+    finally:
+        logging.lastResort = said
 
 
 def _framework_named(words: Sequence[str]) -> str | None:
@@ -101,7 +112,7 @@ def _configure(fw: Framework, words: Sequence[str], overrides: Mapping[str, obje
     conf = _parse(fw, words, overrides)
     _start_log(fw)
     if fw.green and not conf.enable_debugger:
-        fw.hub.patch(thread=True)
+        _patch(fw, thread=True)
     return conf
 
 

@@ -419,6 +419,11 @@ class LocalSwitch:
 
     def _await_applied(self, config: int | None) -> None:
         if not self._applied(config):
+            if not self.connected:
+                raise NotNow(
+                    f"ovsdb-server at {self.remote} went away before ovs-vswitchd had taken up the"
+                    " change: see whether it runs (systemctl status ovsdb-server)"
+                )
             raise NotNow(
                 f"ovs-vswitchd did not take up the change within {self._timeout:g} s: see whether"
                 " it runs (systemctl status ovs-vswitchd) and what its log says"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from ovs_lwt import cli as commands
 from ovs_lwt import manager, reloads
 from ovs_lwt.ending import ended
 from ovs_lwt.mistakes import NotNow, Refused
@@ -154,3 +157,22 @@ def test_a_reader_that_has_enough_is_no_mistake() -> None:
     os.close(read)
     with os.fdopen(write, "wb") as gone:
         assert cli("schema", out=gone) == (141, "", "")
+
+
+@pytest.mark.parametrize(
+    ("refused", "status"), [(["overlay.yaml:3: tenants.blue.vni: is 0"], 2), ([], 1)]
+)
+def test_a_reload_that_a_person_must_mend_is_told_from_one_that_may_pass(
+    monkeypatch: pytest.MonkeyPatch, refused: list[str], status: int
+) -> None:
+    """The agent answers in words: whether they are about the overlay, its status says."""
+
+    def ask(path: Path, command: str) -> str:
+        if command == "status":
+            return json.dumps({"overlay": {"refused": refused}})
+        raise NotNow("host2: its switch is away")
+
+    monkeypatch.setattr(commands, "ask", ask)
+    done = CliRunner().invoke(commands.app, ["reload", "--control", "/nowhere"])
+    assert isinstance(done.exception, Refused)
+    assert done.exception.exit_status == status
