@@ -42,6 +42,7 @@ def cautions(topology: Topology) -> list[Caution]:
     kinds: tuple[Callable[[Topology], Iterator[Caution]], ...] = (
         _apart,
         _small_mtu,
+        _keys_for_nothing,
         _wide,
     )
     found: list[Caution] = []
@@ -142,6 +143,27 @@ def _small_mtu(topology: Topology) -> Iterator[Caution]:
                 f"its MTU would be {mtu[row]} and its addresses need {needs[row]}, so it cannot be"
                 f" attached: raise underlay.mtu to {topology.underlay.mtu + needs[row] - mtu[row]}",
             )
+
+
+def _keys_for_nothing(topology: Topology) -> Iterator[Caution]:
+    """Ports known by UUID or MAC where nothing says either: a device has no more than an alias."""
+    planes = topology.vteps.plane
+    for number, part in enumerate(topology.slices):
+        rows = part.port_keys.endpoint.astype(np.intp)
+        first = int(topology.endpoint_edges[number])
+        for row in rows[_on_a_kernel(topology, part.endpoints.vtep[rows])][: _SHOWN + 1].tolist():
+            tenant, _, name = topology.endpoint_id(first + row).partition("/")
+            plane = planes[int(part.endpoints.vtep[row])]
+            yield Caution(
+                f"tenants.{tenant}.endpoints.{name}",
+                f"`port` and `attached_mac` mean nothing on plane {plane}: there the device's alias"
+                f" is the claim (ip link set DEVICE alias 'ovs-lwt {tenant}/{name}')",
+            )
+
+
+def _on_a_kernel(topology: Topology, vtep: U32) -> NDArray[np.bool_]:
+    kernels: NDArray[np.bool_] = np.array([plane != "ovs" for plane in topology.vteps.plane])
+    return kernels[vtep]
 
 
 def _wide(topology: Topology) -> Iterator[Caution]:

@@ -77,6 +77,14 @@ def test_an_endpoint_that_cannot_be_attached() -> None:
     assert found.endswith("raise underlay.mtu to 1330")
 
 
+def test_keys_of_ports_where_nothing_says_them() -> None:
+    overlay = overlay_of({"a": ["10.0.0.1/24"], "b": ["10.0.0.2/24"]}, attached_mac=True)
+    assert told(overlay) == []
+    overlay["vteps"]["host2"]["plane"] = "bridge"
+    (found,) = told(overlay)
+    assert found.startswith("tenants.blue.endpoints.a: `port` and `attached_mac` mean nothing on")
+
+
 def wide(hosts: int) -> Overlay:
     names = [f"h{n}" for n in range(hosts)]
     return {
