@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev root lint format test test-latest test-fresh test-kernel test-vagrant demo \
+.PHONY: help setup dev root lint format test test-full test-latest test-fresh test-kernel test-vagrant demo \
 	bench bench-scale profile bench-netlink bench-rules bench-devices docs constraints \
 	wheelhouse clean setup-demo setup-lint setup-test
 
@@ -46,6 +46,9 @@ format: setup-lint ## rewrite the code as ruff wants it
 
 test: root setup-test ## every test, from a fresh clone
 	$(BIN)/python -m pytest $(ARGS)
+
+test-full: root setup-test ## every test, with a million frames in the isolation test (10 minutes more)
+	$(BIN)/python -m pytest --frames 1000000 $(ARGS)
 
 test-latest: root ## the newest of everything, in environments made for it: lint, then every test
 	rm -rf build/latest
