@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovs_lwt.backends.openflow import encode, framework, program, wire
+from ovs_lwt.backends.openflow import encode, floods, framework, program, wire
 from ovs_lwt.backends.openflow.floods import SHARED_LIST
 from ovs_lwt.backends.openflow.pipeline import BUNDLE, pipeline
 from ovs_lwt.backends.openflow.program import FlowBlock, Program
@@ -115,9 +115,15 @@ def buckets_in_words(view: View, group: int) -> list[str]:
             for endpoint, port in zip(ports.endpoint, ports.port, strict=True)
             if topology.endpoints.tenant[endpoint] == index
         ]
-    index = tenants.vni.tolist().index(group - SHARED_LIST)
+    place, vni = divmod(group - SHARED_LIST, floods.GROUP_STEP)
+    index = tenants.vni.tolist().index(vni)
     members = sorted(set(topology.endpoints.vtep[topology.endpoints.tenant == index].tolist()))
     field = "tun_dst" if vteps.family[view.host] == 4 else "tun_ipv6_dst"
+    if place:
+        # No list that is drawn is wide: this asks a replicator, and any other will do as well.
+        replicators = [vtep for vtep in members if vteps.replicator[vtep] and vtep != view.host]
+        (asked,) = floods._asked(view, np.array(replicators))
+        return [f"set_field:{vteps.address(int(asked))}->{field},output:{view.requests}"]
     return [
         f"set_field:{vteps.address(vtep)}->{field},resubmit(,9)"
         for vtep in members
