@@ -93,6 +93,17 @@ def ping(netns: str, address: str, *options: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def ports_of(switch: LocalSwitch) -> tuple[LocalPort, ...]:
+    """The switch's ports once their links are up, which OVSDB tells by and by."""
+
+    def up() -> bool:
+        switch.run()
+        return all(port.up for port in switch.ports())
+
+    assert eventually(up)
+    return tuple(dataclasses.replace(port, device=None) for port in switch.ports())
+
+
 class TestAttached:
     def test_the_guest_gets_what_the_overlay_says(self, host: OvsHost, switch: LocalSwitch) -> None:
         assert attach(WEB1, switch, host_netns=host.netns) == Attached(PORT, "flow")
@@ -109,7 +120,7 @@ class TestAttached:
     ) -> None:
         attach(WEB1, switch, host_netns=host.netns)
 
-        (port,) = switch.ports()
+        (port,) = ports_of(switch)
         assert port == LocalPort(PORT, port.ofport, "blue/web1", "flow")
         end = link(host.netns, PORT)
         assert end is not None
@@ -134,17 +145,17 @@ class TestAttached:
 
     def test_attaching_twice_changes_nothing(self, host: OvsHost, switch: LocalSwitch) -> None:
         attach(WEB1, switch, host_netns=host.netns)
-        before = (switch.ports(), link(host.netns, PORT), guest_link(GUEST1))
+        before = (ports_of(switch), link(host.netns, PORT), guest_link(GUEST1))
         config = host.vsctl("get", "open_vswitch", ".", "next_cfg")
 
         attach(WEB1, switch, host_netns=host.netns)
 
-        assert (switch.ports(), link(host.netns, PORT), guest_link(GUEST1)) == before
+        assert (ports_of(switch), link(host.netns, PORT), guest_link(GUEST1)) == before
         assert host.vsctl("get", "open_vswitch", ".", "next_cfg") == config
 
     def test_attaching_again_mends(self, host: OvsHost, switch: LocalSwitch) -> None:
         attach(WEB1, switch, host_netns=host.netns)
-        (port,) = switch.ports()
+        (port,) = ports_of(switch)
         in_netns(GUEST1, "ip", "link", "set", "eth0", "mtu", "1300", "down")
         in_netns(GUEST1, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
         in_netns(GUEST1, "ip", "address", "flush", "dev", "eth0")
@@ -156,7 +167,7 @@ class TestAttached:
         attach(WEB1, switch, host_netns=host.netns)
 
         self.test_the_hosts_end_is_a_claimed_and_silent_port(host, switch)
-        assert switch.ports() == (port,), "the same port, so its flows stay"
+        assert ports_of(switch) == (port,), "the same port, so its flows stay"
         guest = guest_link(GUEST1)
         assert (guest["address"], guest["mtu"]) == ("02:00:00:00:00:01", 1450)
         assert addresses(GUEST1) == {"10.0.0.11/24", "fd00::11/64"}
@@ -231,12 +242,12 @@ class TestFoundByItsClaim:
         self, host: OvsHost, switch: LocalSwitch
     ) -> None:
         attach(self.OLD, switch, host_netns=host.netns)
-        before = switch.ports()
+        before = ports_of(switch)
         in_netns(GUEST1, "ip", "link", "set", "eth0", "mtu", "1300")
 
         assert attach(self.NEW, switch, host_netns=host.netns).port == "blue-web-0~1f2e"
 
-        assert switch.ports() == before, "the same port, so its flows stay"
+        assert ports_of(switch) == before, "the same port, so its flows stay"
         assert guest_link(GUEST1)["mtu"] == 1450
         assert link(host.netns, "blue-~new_hash.") is None
 
