@@ -211,3 +211,18 @@ def test_ports_forward_again() -> None:
     line.events += line.session.events
     assert line.events == [PortsMended(("port blue-web1 was set no-forward (ovs-ofctl mod-port)",))]
     assert not switch.bundled
+
+
+def test_what_a_reading_has_put_right_is_not_put_right_again() -> None:
+    """Who asks for a reading at once is quicker than those who wait for silence."""
+    line = in_sync(view())
+    held = line.switch.state.copy()
+    line.session.receive(line.switch.meddle((6, 65535, MATCH_ALL), SOMEBODYS), line.now)
+    line.session.audit(line.now)
+    line.settle()
+    assert line.switch.state == held
+    line.forget()
+    line.wait(session.SETTLE)
+    line.wait(session.REPAIR_GAP)
+    assert not line.switch.bundled
+    assert line.events == []

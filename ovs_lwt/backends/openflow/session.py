@@ -282,6 +282,9 @@ class Session:
         reading = self._reading = Reading.of(self._desired, self._xid(), self._xid())
         if groups_alone:
             reading.portions = 0
+        else:
+            # What has been told so far is in the list that comes: nothing is put right twice.
+            self._drift, self._repair_at = Drift(), float("inf")
         self.outbox.append(encode.group_desc_request(reading.groups_xid))
         if reading.portions:
             self._read_portion(reading)
