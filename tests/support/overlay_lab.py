@@ -111,7 +111,8 @@ class OverlayLab(Inhabited):
         edit(self.overlay)
         _write(self.plan.overlay, self.overlay)
         for control in dict.fromkeys(host.control for host in self.plan.own_hosts):
-            ask(control, "reload")
+            # What a story does is meant, however many endpoints go.
+            ask(control, "reload-force")
         self.check()
 
     def attach(self, identity: str, host: str) -> None:
