@@ -95,7 +95,8 @@ class OvsHost:
         index = topology.vtep_index(self.name)
         if topology.vteps.external[index]:
             raise Refused(f"{self.name} is external, says the overlay: somebody else runs it")
-        requests = topology.underlay.replication_udp_port if self._offer.stands else None
+        wanted = self._offer.stands and not self._offer.ending
+        requests = topology.underlay.replication_udp_port if wanted else None
         return SwitchPlan(
             local_vtep=topology.vteps.address(index),
             udp_port=topology.underlay.udp_port,
@@ -105,8 +106,8 @@ class OvsHost:
             datapath_type=self._options.datapath_type,
             agent=self._options.agent,
             replication_udp_port=requests,
-            # One that is there may be in its grace: nothing is known of the switch yet.
-            keep_requests=not self._known,
+            # One that is there may be in its grace; that it may be, where nothing is known yet.
+            keep_requests=self._offer.ending or not self._known,
         )
 
     @property

@@ -81,7 +81,11 @@ class FakeOvsdb:
 
     def prepare(self, plan: SwitchPlan) -> None:
         self.plans.append(plan)
-        before, self.requests = self.requests, REQUESTS if plan.replication_udp_port else None
+        before = self.requests
+        if plan.replication_udp_port:
+            self.requests = REQUESTS
+        elif not plan.keep_requests:
+            self.requests = None
         self.changed |= before != self.requests
 
     def run(self) -> bool:

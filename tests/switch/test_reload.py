@@ -271,7 +271,7 @@ def test_every_mistake_is_told_where_the_reload_was_asked_for(
     places = [number for number, line in enumerate(lines, 1) if "vni:" in line]
     write(overlay, re.sub(r"vni: \d+", "vni: none", overlay.read_text("utf-8")))
     done = cli("reload", "--control", str(running.control))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     for number, tenant in zip(places, ("blue", "red"), strict=True):
         assert f"overlay.yaml:{number}: tenants.{tenant}.vni: " in done.stderr
     assert switch(host) == before
