@@ -50,12 +50,18 @@ class TestWatching:
             switch,
             lambda: (
                 claimed(switch)
-                == (LocalPort("vnet0", 8, "blue/web2"), LocalPort("web1", 7, "blue/web1"))
+                == (
+                    LocalPort("vnet0", 8, "blue/web2", iface_id="blue/web2"),
+                    LocalPort("web1", 7, "blue/web1"),
+                )
             ),
         )
 
         host.vsctl("del-port", "web1")
-        assert sees(switch, lambda: claimed(switch) == (LocalPort("vnet0", 8, "blue/web2"),))
+        assert sees(
+            switch,
+            lambda: claimed(switch) == (LocalPort("vnet0", 8, "blue/web2", iface_id="blue/web2"),),
+        )
 
     def test_a_port_moves_to_another_number(self, host: OvsHost, switch: LocalSwitch) -> None:
         add_port(host, "web1", "ofport_request=7")
