@@ -162,6 +162,10 @@ def tenants(view: View) -> dict[int, Tenant]:
     for tenant, mac, vtep in zip(endpoints.tenant, endpoints.mac, endpoints.vtep, strict=True):
         macs[by_index[tenant]].add(re.sub(r"(..)(?=.)", r"\1:", f"{int(mac):012x}"))
         vteps[by_index[tenant]].add(int(vtep))
+    for pairs in (topology.whole.pairs4, topology.whole.pairs6):
+        for endpoint, mac in zip(pairs.endpoint, pairs.mac, strict=True):
+            owner = by_index[endpoints.tenant[endpoint]]
+            macs[owner].add(re.sub(r"(..)(?=.)", r"\1:", f"{int(mac):012x}"))
     ports: dict[int, set[int]] = defaultdict(set)
     for endpoint, port in zip(view.ports.endpoint, view.ports.port, strict=True):
         ports[by_index[endpoints.tenant[endpoint]]].add(int(port))
