@@ -268,7 +268,7 @@ def test_a_kernel_that_panics_says_so_and_down_removes_the_rest(tmp_path: Path) 
         panic = "echo c >/proc/sysrq-trigger; sleep 100"
         for words in (("exec", "blue/web1", "--", "sh", "-c", panic), ("status",), ("ping",)):
             told = lab(name, *words)
-            assert told.returncode == 1
+            assert told.returncode == 2
             assert f"the machine of lab '{name}' has ended" in told.stderr
             assert "sysrq: Trigger a crash" in told.stderr
             assert "Kernel panic - not syncing: sysrq triggered crash" in told.stderr
@@ -317,7 +317,7 @@ def test_a_machine_that_does_not_come_up_says_why(
     overlay.write_text(OVERLAY)
     try:
         up = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml")
-        assert up.returncode == 1
+        assert up.returncode == 2
         assert "the machine did not come up" in up.stderr
         assert said in up.stderr
         assert "606944ba" not in up.stderr, "traces are in the log, not among the last words"
@@ -329,7 +329,7 @@ def test_a_machine_that_does_not_come_up_says_why(
         console = log.with_name("console.log").read_text()
         assert console.count("606944ba") == script.count("15; do") * 15
         again = ovs_lwt("lab", "up", str(overlay), "--name", name, "--kernel", "uml")
-        assert again.returncode == 1
+        assert again.returncode == 2
         assert f"'ovs-lwt lab down --name {name}' removes what is left" in again.stderr
     finally:
         down = lab(name, "down")
