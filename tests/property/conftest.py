@@ -9,7 +9,7 @@ import pytest
 from ovs_lwt import slices
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def small_slices() -> Iterator[None]:
     """What is stated about any overlay holds however many slices it has."""
     with pytest.MonkeyPatch.context() as patch:
