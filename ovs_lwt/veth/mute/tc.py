@@ -80,7 +80,9 @@ _SLOTS: Final = _LAST + 1
 _WALLS: Final[dict[Wall, dict[int, Guard]]] = {
     "userspace": {_LAST: _EVERYTHING},
     "bridge": {0: _CONTROL},
-    "route": {_LAST: _EVERYTHING},
+    # What is the stack's own is dropped whether a mark is let on or not: an agent that does not
+    # know the tenant yet takes nothing away that an `attach` beside it counts on.
+    "route": {**dict(enumerate(_OWN)), _LAST: _EVERYTHING},
     "system": {},
 }
 
@@ -90,11 +92,10 @@ Found = dict[int, dict[int, int]]
 
 def guards(mute: Mute) -> dict[int, Guard]:
     """The filters that a port needs where nft is missing, by their places."""
-    found = _WALLS[mute.wall]
-    if mute.wall != "route" or mute.mark is None:
-        return found
-    let_on = Guard("fw", verdict=_OK, handle=mute.mark)
-    return {**dict(enumerate(_OWN)), _LET_ON: let_on, **found}
+    wanted = dict(_WALLS[mute.wall])
+    if mute.mark is not None:
+        wanted[_LET_ON] = Guard("fw", verdict=_OK, handle=mute.mark)
+    return wanted
 
 
 def found(host: Any) -> Found:
