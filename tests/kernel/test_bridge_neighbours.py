@@ -202,7 +202,8 @@ def test_a_guest_that_left_the_overlay_while_nobody_looked_is_cut_off(fabric: Fa
         # It stays a port of the bridge, which keeps the host's stack from hearing it (ADR 23).
         vlans = fabric.run("host1", "bridge", "-j", "vlan", "show", "dev", port)
         assert vlans.strip() in ("", "[]")
-        assert not [word for word in ("bpf", "flower", "mirred") if word in filters()]
+        # One of `flower` may stay: it keeps control frames from the host's stack (ADR 23).
+        assert not [word for word in ("bpf", "mirred") if word in filters()]
     finally:
         fabric.guests[gone] = guest
         fabric.change(lambda overlay: overlay["tenants"]["blue"]["endpoints"].update(two=described))
