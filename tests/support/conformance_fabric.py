@@ -242,6 +242,17 @@ class Fabric(Inhabited):
         os.kill(pid, signal.SIGTERM)
         assert eventually(lambda: controllers.running(self.host(host)) is None, _SLOW)
 
+    @contextlib.contextmanager
+    def paused(self, host: str) -> Iterator[None]:
+        """Keep a host's agent from doing anything for a while."""
+        pid = controllers.running(self.host(host))
+        assert pid is not None, f"the agent of {host} does not run"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def start(self, host: str) -> str:
         """Start a host's agent, and return how it came out once the host is in sync."""
         there = self.host(host)
