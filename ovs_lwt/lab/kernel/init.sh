@@ -36,7 +36,7 @@ share() {
 
 # The modules may be those of the host's own kernel: then they are in their place.
 link_modules() {
-    [ "$modules_folder" -ef "$1/lib/modules" ] && return
+    [ "$(realpath -m "$modules_folder")" != "$(realpath -m "$1/lib/modules")" ] || return 0
     rm -rf "$1/lib/modules/$release"
     mkdir -p "$1/lib/modules"
     ln -s "$modules_folder/$release" "$1/lib/modules/$release"
