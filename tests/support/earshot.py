@@ -69,15 +69,20 @@ class Earshot:
                     self.heard[number, guest] += 1
         for host, ear in self._hosts:
             for packet in _received(ear):
-                # What arrives by the tunnel goes through the kernel's stack on its datapath.
-                sent = _asked(packet)
-                tunnelled = sent[12:16] in self._vteps and _port(sent) in self._ports
-                if not tunnelled and (number := number_in(packet)) is not None:
+                # What arrives by the tunnel goes through the kernel's stack on its datapath. (Of
+                # IPv6 a raw socket gets no header: ipv6(7); the tunnels of this lab are IPv4.)
+                of_tunnels = ear.family == socket.AF_INET and self._of_tunnels(packet)
+                if not of_tunnels and (number := number_in(packet)) is not None:
                     self.by_hosts[number, host] += 1
         for ear in self._uplinks:
             for frame in _received(ear):
                 if (number := number_in(frame)) is not None:
                     self.tunnels[number, _vni(frame, self._ports)] += 1
+
+    def _of_tunnels(self, packet: bytes) -> bool:
+        """Whether an IPv4 packet is one of our tunnels', or the complaint about one."""
+        sent = _asked(packet)
+        return sent[12:16] in self._vteps and _port(sent) in self._ports
 
     def forget(self) -> None:
         """What was heard so far has been judged."""

@@ -28,8 +28,8 @@ class TinyApp(framework.App):
         signal.signal(signal.SIGHUP, self.hangup)
 
     def say(self, what: str) -> None:
-        """Print one line, at once."""
-        print(f"{self.CONF.tiny_name} {what}", flush=True)
+        """Print one line, at once and in one piece: apps of green threads share a terminal."""
+        print(f"{self.CONF.tiny_name} {what}\n", end="", flush=True)
 
     def hangup(self, _signum: int, _frame: FrameType | None) -> None:
         """Show that an app's own signal handler is called."""

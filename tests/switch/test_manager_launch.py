@@ -24,7 +24,8 @@ FW = framework.current()
 class Other(FW.App):
     @FW.handles("EventOFPSwitchFeatures", "config")
     def features(self, event):
-        print("other sees", event.msg.datapath_id, flush=True)
+        # In one piece: the apps' green threads write to one terminal.
+        print(f"other sees {event.msg.datapath_id}\\n", end="", flush=True)
         raise LookupError("other is broken")
 """
 
