@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepare this machine and this checkout for one purpose, and for no more than that.
 #
-#   scripts/setup.sh [run]  Open vSwitch, and .venv with what ovs-lwt imports
+#   scripts/setup.sh [run]  Open vSwitch, nftables, and .venv with what ovs-lwt imports
 #   scripts/setup.sh demo   run, and what the demo tells its reader to type
 #   scripts/setup.sh lab    run, and what the lab's own kernels take
 #   scripts/setup.sh lint   .venv with the linters and the type checker
@@ -35,7 +35,9 @@ die() {
 packages() {
     case $1 in
         run)
-            missing ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ip:iproute2
+            # With nft the agent keeps what a guest sends out of the host's own stack.
+            missing ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ip:iproute2 \
+                nft:nftables
             ;;
         demo)
             packages run
@@ -55,7 +57,7 @@ packages() {
         test)
             packages demo
             packages lab
-            missing ethtool:ethtool nft:nftables sysctl:procps
+            missing ethtool:ethtool sysctl:procps
             # These check the Vagrantfile and systemd's units.
             missing vagrant:vagrant systemd-analyze:systemd
             ;;

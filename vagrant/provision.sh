@@ -29,7 +29,7 @@ die() {
 # --- Install -----------------------------------------------------------------------------------
 
 # COMMAND:PACKAGE
-tools='ovs-vswitchd:openvswitch-switch ip:iproute2 ping:iputils-ping ethtool:ethtool'
+tools='ovs-vswitchd:openvswitch-switch ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool'
 
 install_packages() {
     # shellcheck disable=SC2046,SC2086 # one package, one pair a word

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.rule import Rule
 from rich.text import Text
 
 from ovs_lwt.lab import hosts, lifecycle, probe, status
@@ -17,7 +18,7 @@ from ovs_lwt.lab.commands import lab_command
 from ovs_lwt.lab.plan import BRIDGE, LabPlan
 from ovs_lwt.lab.processes import run
 from ovs_lwt.lab.progress import following
-from ovs_lwt.lab.show import show_matrix, show_status
+from ovs_lwt.lab.show import WIDTH, show_matrix, show_status
 from ovs_lwt.pipes import outlives_readers
 from ovs_lwt.sources import overlay_file
 from ovs_lwt.tables import wide_console
@@ -136,4 +137,5 @@ def _show_further(console: Console, plan: LabPlan, keep: bool) -> None:
 
 def _say(console: Console, title: str) -> None:
     console.print()
-    console.rule(Text(title, "bold"), align="left")
+    # A rule fills the console, and into a file or a pipe that is endless.
+    console.print(Rule(Text(title, "bold"), align="left"), width=min(console.width, WIDTH))

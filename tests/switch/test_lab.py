@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ovs_lwt.lab import controllers, lifecycle, processes
+from ovs_lwt.lab.show import WIDTH
 from ovs_lwt.mistakes import Refused
 from tests.support.lab import CHECKOUT, Lab, lab, lab_name, lab_up, left_of, ovs_lwt
 from tests.support.ovs import eventually, in_netns, network_namespace
@@ -355,6 +356,8 @@ def test_the_demo_ends_well_and_leaves_nothing_behind() -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "every cell is what the overlay says" in shown.stdout
     assert "table=forward" in shown.stdout
+    # Into a file, a flow is whole, and a rule no longer than a page is wide.
+    assert max(len(line) for line in shown.stdout.splitlines() if "─" in line) == WIDTH
     assert left_of(name) == []
 
 

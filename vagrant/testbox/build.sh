@@ -23,7 +23,7 @@ die() {
 # Root's file system: what Debian's own box has, and what provision.sh looks for.
 system='systemd-sysv udev dbus ifupdown isc-dhcp-client netbase openssh-server sudo rsync kmod
 procps linux-image-cloud-amd64'
-provisioned='openvswitch-switch iproute2 iputils-ping ethtool python3-venv'
+provisioned='openvswitch-switch iproute2 nftables iputils-ping ethtool python3-venv'
 
 # shellcheck disable=SC2016 # apt expands it
 sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
