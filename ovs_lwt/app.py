@@ -26,6 +26,7 @@ from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import Source, on_plane
 from ovs_lwt.sources.kept import accepted_in
 from ovs_lwt.sources.overlay_file import OverlayFile
+from ovs_lwt.stopping import Hangups
 from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB, run_directory
 from ovs_lwt.vswitch.database import use_tls
@@ -153,6 +154,7 @@ class OvsLwt(framework.App):
         conf = FW.CONF
         hosts = _hosts(conf.overlay, conf.overlay_host)
         self._inbox = FW.hub.Queue()
+        self._hangups = Hangups()
         self._stopping = False
         self._connections: dict[int, SwitchConnection] = {}
         control_path = Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl")
@@ -196,7 +198,7 @@ class OvsLwt(framework.App):
         """Begin: called by the framework once every app is there."""
         super().start()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGHUP, lambda *_: self._inbox.put(Reload()))
+            signal.signal(signal.SIGHUP, self._hangups.note)
         listening.begin()
         self._thread = FW.hub.spawn(self._work)
 
@@ -215,6 +217,8 @@ class OvsLwt(framework.App):
         super().stop()
 
     def _receive(self, seconds: float) -> Item | None:
+        if self._hangups.taken():
+            return Reload()
         try:
             item: Item = self._inbox.get(timeout=seconds)
         except FW.hub.QueueEmpty:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -36,12 +35,12 @@ def serve(
     handler = logging.StreamHandler()
     handler.setFormatter(formatter_for(handler))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
-    hangups: deque[Item] = deque()
+    hangups = stopping.Hangups()
     with stopping.on_signal() as stop, stopping.no_hangups():
 
         def receive(seconds: float) -> Item | None:
-            if hangups:
-                return hangups.popleft()
+            if hangups.taken():
+                return Reload()
             if stop.wait(seconds):
                 agent.stop()
             return None
@@ -54,7 +53,7 @@ def serve(
             agent = Agent(source, hosts, named, receive, checker=Checker())
             agent.listen(listening)
             starting.pop_all()
-        before = signal.signal(signal.SIGHUP, lambda *_: hangups.append(Reload()))
+        before = signal.signal(signal.SIGHUP, hangups.note)
         try:
             agent.run()
         finally:

@@ -1,4 +1,6 @@
-"""Stop a process cleanly: wait for SIGTERM or SIGINT, then leave in time whatever hangs."""
+"""Signals to a process of ours: stop cleanly on SIGTERM or SIGINT, leaving in time whatever hangs;
+take note of SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,15 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 #: Seconds that there are for stopping; a stuck thread must not hold the process.
 STOP_WITHIN = 5.0
+
+#: Seconds from one SIGHUP that is heeded to the next.
+PAUSE = 0.1
 
 
 class Stop:
@@ -53,6 +59,32 @@ def on_signal() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Hangups:
+    """SIGHUPs, of which many in a row are one.
+
+    A handler that puts something into a queue may meet the queue's own lock, if the signal comes
+    while another is being put there: so `note` leaves nothing but a mark.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._not_before = float("-inf")
+
+    def note(self, *_: object) -> None:
+        """Handle a signal."""
+        self._noted = True
+
+    def taken(self) -> bool:
+        """Whether one has come since it was last so; never more often than every PAUSE seconds, so
+        that a storm of them leaves time for the rest.
+        """
+        now = time.monotonic()
+        if not self._noted or now < self._not_before:
+            return False
+        self._noted, self._not_before = False, now + PAUSE
+        return True
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,19 @@ def test_a_hangup_signal_does_the_same_and_back(
     running.running.send(signal.SIGHUP)
     assert eventually(lambda: switch(host) == before), running.log
     assert heard(ear) == [f"DEL_STRICT {flow}" for flow in WEB9_FLOWS]
+
+
+def test_a_storm_of_hangup_signals(host: OvsHost, running: Controller, overlay: Path) -> None:
+    """Two scripts in a loop: one signal arrives while the one before is being noted."""
+    before = switch(host)
+    process = running.running.process.pid
+    storm = f"import os\nfor _ in range(20_000): os.kill({process}, {signal.SIGHUP:d})"
+    scripts = [subprocess.Popen([sys.executable, "-c", storm]) for _ in range(2)]
+    assert [script.wait(60) for script in scripts] == [0, 0]
+    write(overlay, with_web9())
+    running.running.send(signal.SIGHUP)
+    assert eventually(lambda: len(flows(host)) == len(before[0]) + 2), running.log
+    assert running.state() == "in-sync"
 
 
 def test_nothing_has_changed(host: OvsHost, running: Controller) -> None:
