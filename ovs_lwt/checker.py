@@ -12,12 +12,12 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Final
 
 from ovs_lwt.findings import Finding, warn
+from ovs_lwt.programs import program
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.veth.notices import Notices
 
@@ -36,7 +36,7 @@ GAP: Final = 10.0
 _GROUPS: Final = (1, 5, 7, 9, 11)
 
 _PATIENCE: Final = 45.0  # a check that has not ended by then never will
-_PROGRAM: Final = (sys.executable, "-m", "ovs_lwt.ops.check")
+_PROGRAM: Final = tuple(program("ovs_lwt.ops.check"))
 
 Found = Mapping[str, tuple[Finding, ...]]
 
@@ -47,10 +47,10 @@ class Checker:
     due: when the next check is to begin
     """
 
-    def __init__(self, program: Sequence[str] = _PROGRAM) -> None:
+    def __init__(self, command: Sequence[str] = _PROGRAM) -> None:
         self.due = float("-inf")
         self._notices = Notices(socket.NETLINK_ROUTE, _GROUPS)
-        self._program = program
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._hosts: tuple[str, ...] = ()
         self._began = float("-inf")
@@ -81,7 +81,7 @@ class Checker:
             lines.seek(0)
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed when it is read
             self._process = subprocess.Popen(
-                self._program,
+                self._command,
                 stdin=lines,
                 stdout=self._output,
                 stderr=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from ovs_lwt.lab.kernel import slowness, we_are_in
 from ovs_lwt.lab.plan import BRIDGE, STATE, HostPlan, LabPlan
 from ovs_lwt.lab.processes import alive, inside, run, tail
 from ovs_lwt.mistakes import NotNow, Refused, listing
+from ovs_lwt.programs import program
 
 _PROGRAM = "ovs_lwt.cli"
 _POLL_SECONDS = 0.1
@@ -33,7 +34,7 @@ def arguments(plan: LabPlan, hosts: Sequence[HostPlan]) -> list[str]:
 
     ``run OVERLAY --host H=WHERE …``: each host's switch calls by a socket in its run directory.
     """
-    command = [plan.python, "-m", _PROGRAM, "run", str(plan.overlay)]
+    command = [*program(_PROGRAM, plan.python), "run", str(plan.overlay)]
     for host in hosts:
         command += ["--host", f"{host.name}={host.where}"]
     command += ["--plane", plan.plane] if plan.plane is not None else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,26 @@ def test_what_is_not_known_is_said_so(hosts: list[Expected], text: str) -> None:
     for findings in found.values():
         (finding,) = findings
         assert (finding.subject, finding.level) == ("check", Level.WARN)
+
+
+def test_what_lies_in_the_folder_that_we_were_started_in_is_no_program_of_ours(
+    hosts: list[Expected], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be /tmp, and we are root."""
+    planted = "import pathlib\npathlib.Path('ran').touch()\n"
+    package = tmp_path / "ovs_lwt" / "ops"
+    package.mkdir(parents=True)
+    for path in (package.parent / "__init__.py", package / "__init__.py", package / "check.py"):
+        path.write_text(planted)
+    (tmp_path / "numpy.py").write_text(planted)
+    monkeypatch.chdir(tmp_path)
+    checking = Checker()
+    try:
+        checking.start(hosts[:1], 0.0)
+        assert eventually(lambda: checking.poll(0.0) is not None, within=40)
+    finally:
+        checking.close()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_check_that_hangs_is_ended(hosts: list[Expected]) -> None:

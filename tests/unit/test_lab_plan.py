@@ -139,7 +139,7 @@ def test_a_controller_for_each_host_has_that_host_alone() -> None:
 
     command = arguments(plan, [plan.hosts[1]])
 
-    assert command[:4] == ["python3", "-m", "ovs_lwt.cli", "run"]
+    assert command[:5] == ["python3", "-P", "-m", "ovs_lwt.cli", "run"]
     assert command[command.index("--host") + 1] == "host2=unix:/labs/lab/host2/db.sock"
     assert "--listen" not in command
 

@@ -25,6 +25,7 @@ from ovs_lwt.lab.boxed.record import BoxedLab, find
 from ovs_lwt.lab.kernel import KernelMachine, Result, slowness
 from ovs_lwt.lab.kernel import find as find_maker
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.programs import program
 
 # How many commands can run at the same time.
 _LINES: Final = 16
@@ -146,7 +147,7 @@ async def hold(lab: BoxedLab) -> int:
     up_until = time.monotonic() + _UP_SECONDS * slowness(maker.how)
     machine = KernelMachine(
         maker,
-        [sys.executable, "-m", "ovs_lwt.lab.boxed.server", str(_LINES)],
+        [*program("ovs_lwt.lab.boxed.server"), str(_LINES)],
         timeout=None,
         memory=lab.memory,
         lines=[theirs for _, theirs in pairs],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from ovs_lwt.lab.lifecycle import shielded
 from ovs_lwt.lab.requirements import check_root
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.pipes import BROKEN_PIPE
+from ovs_lwt.programs import program
 from ovs_lwt.sources import overlay_file
 
 DEFAULT_MEMORY: Final = 1024
@@ -71,7 +71,7 @@ def _start_holder(lab: BoxedLab) -> None:
     """Start the process that the machine belongs to; return once it listens."""
     with lab.log.open("ab") as log:
         holder = subprocess.Popen(
-            [sys.executable, "-m", "ovs_lwt.lab.boxed.holder", lab.name],
+            [*program("ovs_lwt.lab.boxed.holder"), lab.name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
