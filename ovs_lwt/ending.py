@@ -31,6 +31,7 @@ INTERRUPTED: Final = 130
 _FOLDER: Final = Path(__file__).parent
 _SIGNS: Final = {"✓": "+", "✗": "X", "·": ".", "→": "->", "…": "...", "—": "-"}
 _ERRORS: Final = "ovs-lwt-signs"
+_OTHERS_WRITE: Final = 0o022
 
 
 def ended(program: str, work: Callable[[], int | None], *, verbose: bool = False) -> int:
@@ -39,6 +40,7 @@ def ended(program: str, work: Callable[[], int | None], *, verbose: bool = False
     program: how messages begin; verbose: a traceback with an error that nobody foresaw
     """
     _write_anything()
+    _write_alone()
     try:
         status = work()
         sys.stdout.flush()
@@ -90,6 +92,13 @@ def _write_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
+
+
+def _write_alone() -> None:
+    """Let nobody else write what we make, whatever umask we are started with: not where an overlay
+    is kept, nor where sockets are. Who may write to a control socket may give orders.
+    """
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -75,6 +75,29 @@ def test_what_nobody_foresaw_is_one_line_and_all_of_it_on_request(
     assert "Traceback (most recent call last)" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_what_is_made_nobody_else_may_write(tmp_path: Path, umask: int) -> None:
+    """Whatever shell or container we are started from: who writes to a control socket gives orders,
+    and who writes to its folder takes its place.
+    """
+    script = f"""
+import os, pathlib
+from ovs_lwt.control import ControlSocket
+from ovs_lwt.ending import ended
+
+def work():
+    ControlSocket(pathlib.Path({str(tmp_path / "run" / "host1.ctl")!r}))
+    pathlib.Path({str(tmp_path / "overlay.yaml")!r}).touch()
+    os._exit(0)  # the socket stays
+
+os.umask({umask})
+ended("ovs-lwt", work)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    found = [tmp_path / "run", tmp_path / "run" / "host1.ctl", tmp_path / "overlay.yaml"]
+    assert [path.stat().st_mode & 0o022 for path in found] == [0, 0, 0]
+
+
 def test_a_database_that_is_away_may_come_back_and_a_wrong_word_may_not(tmp_path: Path) -> None:
     with pytest.raises(NotNow, match="no ovsdb-server at"):
         Database(f"unix:{tmp_path}/db.sock", 1)
