@@ -49,7 +49,7 @@ def nft(netns: str | None, *words: str, text: str = "") -> str:
     if done.returncode != 0:
         said = re.search(r"Error: (.*)", done.stderr)
         why = said[1] if said else done.stderr.strip()
-        raise NftLacks(f"nft says '{why}' (its kernel modules: nf_tables, nft_meta)")
+        raise NftLacks(f"nft says '{why}' (its kernel modules: nf_tables, nft_meta, nft_ct)")
     return done.stdout
 
 

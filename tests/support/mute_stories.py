@@ -20,12 +20,19 @@ from ovs_lwt.veth import attach, detach, plan_attach
 from ovs_lwt.veth.mute import nft
 from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.conformance_fabric import Fabric
+from tests.support.fragments import halves
 from tests.support.host_ears import Ears, Guest, Host, attack, attacking, listening
 from tests.support.ovs import eventually
+from tests.support.packets import token
 
 HOST, GUEST = "host1", "blue/web1"
 _SECONDS = 20.0
 TAP = "vnet7"
+_STATEFUL = """
+nft add table inet stateful
+nft add chain inet stateful forward '{ type filter hook forward priority 0; }'
+nft add rule inet stateful forward ct state established accept
+"""
 _GRACE = 90.0  # the keeper holds on to the name of a device that is gone for a minute
 _WHILE = 3.0  # for an agent to notice, and to make what it can anew
 
@@ -152,6 +159,35 @@ def nothing_is_heard_when_what_forwards_is_deleted(fabric: Fabric) -> None:
             time.sleep(_WHILE)
         heard = [each for each in ears.heard() if has_nft(fabric) or "0.0.0.0" not in each]
         assert not heard, heard
+
+
+def tenants_are_kept_apart_where_the_host_tracks_connections(fabric: Fabric) -> None:
+    """The kernel puts fragments together, and knows connections, by addresses that all may have."""
+    senders = ("blue/web1", "red/web1")
+    with ExitStack() as undo:
+        for host in fabric.plan.own_hosts:
+            fabric.run(host.name, "sh", "-ec", _STATEFUL)
+            undo.callback(fabric.run, host.name, "nft", "delete", "table", "inet", "stateful")
+        # Not those of the fabric: guests have come and gone.
+        wires = undo.enter_context(fabric.listening())
+        for version in (4, 6):
+            for number, pair in enumerate((senders, senders[::-1]), 7):
+                tokens = (token(), token())
+                for half, sender in enumerate(pair):
+                    there = _counterpart(sender)
+                    target = (fabric.door(sender, there), fabric.ip(there, version))
+                    frames = halves(fabric.at(sender, version), target, number, tokens)
+                    wires.say(sender, frames[half])
+                for sender, mark in zip(pair, tokens, strict=True):
+                    assert wires.heard(mark) == {_counterpart(sender): 1}, (version, sender)
+        for host in fabric.plan.own_hosts:
+            tracked = fabric.run(host.name, "cat", "/proc/net/nf_conntrack")
+            assert fabric.ip("blue/web1") not in tracked
+
+
+def _counterpart(sender: str) -> str:
+    """The guest on the other host to which a guest's fragments go."""
+    return f"{sender.partition('/')[0]}/web2"
 
 
 def nothing_stays_behind(fabric: Fabric) -> None:

@@ -3,12 +3,17 @@
     set ports     { "blue-web1", "tap0" }        names of guests' ports: they may come later
     set routed    { "red-web1" . 20 }            of plane route: port and tenant's mark
 
-    chain arriving    (prerouting)  iifname . mark @routed accept; iifname @ports drop
+    chain arriving    (prerouting)  iifname vx-lwt notrack; iifname br-lwt notrack;
+                                    iifname . mark @routed notrack accept; iifname @ports drop
     chain delivered   (input)       iifname @ports drop
 
 So nothing that a guest sends is taken in by the host, and only what bears its tenant's mark is
 forwarded. A bridge and the kernel's Open vSwitch take frames before all this. It is read and
 written as a whole (libnftables-json(5)); other elements than those asked for stay.
+
+Where the host tracks connections, what it forwards for tenants is left out, guests' packets and
+those out of the tunnel alike (by br-lwt where bridge-netfilter shows them to it): the kernel puts
+fragments together and tells connections apart by addresses, and tenants may have the same ones.
 """
 
 from __future__ import annotations
@@ -26,8 +31,8 @@ Marks = Mapping[str, int | None]
 
 _TABLE: Final = {"family": "inet", "table": "ovs-lwt"}
 _NAMED: Final = {"family": "inet", "name": "ovs-lwt"}
-# NF_IP_PRI_RAW_BEFORE_DEFRAG: a guest's fragments shall not take memory, nor its flows entries of
-# connection tracking.
+# NF_IP_PRI_RAW_BEFORE_DEFRAG: what is dropped, or not tracked, shall not take memory as fragments,
+# nor entries of connection tracking.
 _FIRST: Final = -450
 _HANDLE: Final = "handle"
 
@@ -36,9 +41,9 @@ def _chain(name: str, hook: str) -> dict[str, Any]:
     return {"name": name, "type": "filter", "hook": hook, "prio": _FIRST, "policy": "accept"}
 
 
-def _rule(chain: str, what: Any, of: str, verdict: str) -> dict[str, Any]:
-    match = {"match": {"op": "==", "left": what, "right": f"@{of}"}}
-    return {"chain": chain, "expr": [match, {verdict: None}]}
+def _rule(chain: str, what: Any, which: str, *statements: str) -> dict[str, Any]:
+    match = {"match": {"op": "==", "left": what, "right": which}}
+    return {"chain": chain, "expr": [match, *({statement: None} for statement in statements)]}
 
 
 _PORT: Final = {"meta": {"key": "iifname"}}
@@ -50,9 +55,11 @@ _PARTS: Final[Mapping[str, list[dict[str, Any]]]] = {
     ],
     "chain": [_chain("arriving", "prerouting"), _chain("delivered", "input")],
     "rule": [
-        _rule("arriving", _MARKED, "routed", "accept"),
-        _rule("arriving", _PORT, "ports", "drop"),
-        _rule("delivered", _PORT, "ports", "drop"),
+        _rule("arriving", _PORT, "vx-lwt", "notrack"),
+        _rule("arriving", _PORT, "br-lwt", "notrack"),
+        _rule("arriving", _MARKED, "@routed", "notrack", "accept"),
+        _rule("arriving", _PORT, "@ports", "drop"),
+        _rule("delivered", _PORT, "@ports", "drop"),
     ],
 }
 
