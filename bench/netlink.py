@@ -21,7 +21,6 @@ from pathlib import Path
 from socket import AF_INET
 
 import numpy as np
-from pyroute2 import IPRoute
 
 from bench import results
 from ovs_lwt.backends.netlink import dumps, export
@@ -31,6 +30,7 @@ from ovs_lwt.backends.netlink.transaction import between
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.netlink.wire import Listed
 from ovs_lwt.stencil import Column
+from ovs_lwt.veth.netlink import inside
 from tests.support.ovs import in_netns, network_namespace
 
 _BAR = 0.5
@@ -83,7 +83,7 @@ LOADS = (
 @contextmanager
 def shared_device() -> Iterator[Devices]:
     """An empty host with one shared device."""
-    with network_namespace(_NETNS), IPRoute(netns=_NETNS, flags=0) as links:
+    with network_namespace(_NETNS), inside(_NETNS) as links:
         kind = {"kind": "vxlan", "vxlan_collect_metadata": 1, "vxlan_learning": 0}
         links.link("add", ifname="vxlan0", vxlan_port=4789, **kind)
         index = links.link_lookup(ifname="vxlan0")[0]

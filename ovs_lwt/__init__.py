@@ -11,5 +11,5 @@ __version__ = "0.1.0"
 # Before anybody of ours can log.
 guard_log()
 
-# Python-ovs and Ryu import eventlet where it is installed; its advice is not for our users.
+# Ryu imports eventlet, whose advice is not for our users.
 warnings.filterwarnings("ignore", message="\\s*Eventlet is deprecated")

@@ -15,16 +15,9 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any, Final
 
-import ovs.daemon
-import ovs.fatal_signal
-import ovs.jsonrpc
-import ovs.poller
-import ovs.stream
-import ovs.unixctl
-import ovs.unixctl.server
-
 from ovs_lwt import __version__, unixsockets
 from ovs_lwt.mistakes import NotNow, Refused
+from ovs_lwt.ovslib import ovs
 
 LOG = logging.getLogger(__name__)
 

@@ -10,22 +10,13 @@ import os
 import ssl
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from errno import EACCES, EAFNOSUPPORT, EAGAIN, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any, Final
 
 from ovs_lwt.mistakes import NotNow, Refused
-
-with warnings.catch_warnings():
-    # The library imports eventlet where it is installed, to see whether it is in use; eventlet
-    # then complains of its age on every user's terminal.
-    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
-    import ovs.db.idl
-    import ovs.jsonrpc
-    import ovs.poller
-    import ovs.stream
+from ovs_lwt.ovslib import ovs
 
 _DATABASE: Final = "Open_vSwitch"
 _COLUMNS: Final = {

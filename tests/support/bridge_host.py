@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyroute2 import IPRoute
 
 from ovs_lwt.backends.bridge.plane import BridgePlane
 from ovs_lwt.backends.bridge.vlans import VlanStore
@@ -22,6 +21,7 @@ from ovs_lwt.backends.netlink.transaction import Transaction, between
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.names import port_name
 from ovs_lwt.topology import Topology
+from ovs_lwt.veth.netlink import inside
 from ovs_lwt.view import LocalPorts, View
 from tests.support.ovs import in_netns, network_namespace
 
@@ -116,7 +116,7 @@ def bridge_host(
     ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(network_namespace(netns))
-        ipr: Any = stack.enter_context(IPRoute(netns=netns, flags=0))
+        ipr: Any = stack.enter_context(inside(netns))
         for number, name in enumerate(names):
             ipr.link("add", ifname=name, kind="veth", peer=f"guest{number}")
             for device in (name, f"guest{number}"):

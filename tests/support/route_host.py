@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from pyroute2 import IPRoute
 
 from ovs_lwt.backends.netlink import export
 from ovs_lwt.backends.netlink.links import Links
@@ -22,6 +21,7 @@ from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.route.plane import RoutePlane
 from ovs_lwt.names import port_name
 from ovs_lwt.topology import Topology
+from ovs_lwt.veth.netlink import inside
 from ovs_lwt.view import LocalPorts, View
 from tests.support.ovs import in_netns, network_namespace
 
@@ -141,7 +141,7 @@ def route_host(netns: str, topology: Topology, host: str) -> Iterator[RouteHost]
     names = guests_of(topology, index)
     with contextlib.ExitStack() as stack:
         stack.enter_context(network_namespace(netns))
-        ipr: Any = stack.enter_context(IPRoute(netns=netns, flags=0))
+        ipr: Any = stack.enter_context(inside(netns))
         pairs = [(UPLINK, "u1"), *((name, f"guest{n}") for n, name in enumerate(names))]
         for name, peer in pairs:
             ipr.link("add", ifname=name, kind="veth", peer=peer)

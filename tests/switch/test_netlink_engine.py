@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyroute2 import IPRoute
 
 from ovs_lwt.backends.netlink import dumps, export
 from ovs_lwt.backends.netlink.program import Program, Rows, stamp
@@ -22,6 +21,7 @@ from ovs_lwt.backends.netlink.transaction import Transaction, between
 from ovs_lwt.backends.netlink.transport import Kernel, Outcome
 from ovs_lwt.backends.netlink.wire import Listed
 from ovs_lwt.stencil import Column
+from ovs_lwt.veth.netlink import inside
 from tests.support.ovs import in_netns, network_namespace
 
 NETNS = f"netlink-{os.getpid()}"
@@ -53,7 +53,7 @@ def numbered6(prefix: str) -> Column:
 @pytest.fixture
 def links() -> Iterator[Any]:
     """A host: bridge, underlay, and shared devices for the bridge and the route plane."""
-    with network_namespace(NETNS), IPRoute(netns=NETNS, flags=0) as links:
+    with network_namespace(NETNS), inside(NETNS) as links:
         underlay = device(links, "u0", kind="veth", peer="u1")
         links.addr("add", index=underlay, address="fd00::1", prefixlen=64)
         bridge = device(links, "br0", kind="bridge")
