@@ -11,6 +11,7 @@ from ovs_lwt.backends.openflow.claimants import ANSWERS, ANSWERS_BUSY, Claimants
 from ovs_lwt.backends.openflow.pipeline import pipeline
 from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
+from ovs_lwt.backends.openflow.unlisted import UnlistedSources
 from ovs_lwt.backends.outcome import Moment, Repairs, Synced
 from ovs_lwt.claims import renamed_claims
 from ovs_lwt.findings import Finding, fail
@@ -69,6 +70,7 @@ class OvsHost:
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
         self._mutes = PortMutes(self.switch)
+        self._unlisted = UnlistedSources()
 
     # Its switch in OVSDB
 
@@ -173,6 +175,7 @@ class OvsHost:
         if self._view is None or not view.same(self._view):
             self._view = view
             self.session.desire(view, now)
+            self._unlisted.look(view)
             self._weigh(view)
         self._voice.ports(self.errors)
         self.switch.report_errors(self.errors)
@@ -250,6 +253,9 @@ class OvsHost:
             return
         if message[1] != _PACKET_IN:
             self.session.receive(message, now)
+        elif self._unlisted.hears(message):
+            if self._view and (news := self._unlisted.note(self._view, message, now)):
+                self._voice.say(logging.WARNING, news)
         elif self.session.installed is not None and connection.ready:
             reply = neighbours.answer(self.session.installed, message, 0)
             if reply is not None:
@@ -435,7 +441,7 @@ class OvsHost:
                 )
             )
         found += self.session.foreign.findings(self._options.bridge)
-        return [*found, *self._mutes.findings()]
+        return [*found, *self._mutes.findings(), *self._unlisted.findings(self._now)]
 
     def tell_findings(self, findings: Sequence[Finding]) -> None:
         """Log what a check has found, as far as it is news."""

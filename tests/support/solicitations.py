@@ -22,14 +22,14 @@ def solicitation(target: str, source: str = "fd00::12") -> bytes:
     return bytes(packet.data)
 
 
-def packet_in(frame: bytes, vni: int | None = 1010) -> bytes:
+def packet_in(frame: bytes, vni: int | None = 1010, *, port: int = PORT, cookie: int = 0) -> bytes:
     """OFPT_PACKET_IN (7.4.1), as Open vSwitch sends it: in_port and metadata in its match."""
-    match = struct.pack("!HBBI", 0x8000, 0 << 1, 4, PORT)
+    match = struct.pack("!HBBI", 0x8000, 0 << 1, 4, port)
     if vni is not None:
         match += struct.pack("!HBBQ", 0x8000, 2 << 1, 8, vni)
     match = struct.pack("!HH", 1, 4 + len(match)) + match
     match += bytes(-len(match) % 8)
-    body = struct.pack("!IHBBQ", 0xFFFFFFFF, len(frame), 1, 3, 0) + match + bytes(2) + frame
+    body = struct.pack("!IHBBQ", 0xFFFFFFFF, len(frame), 1, 3, cookie) + match + bytes(2) + frame
     return struct.pack("!BBHI", 5, 10, 8 + len(body), 99) + body
 
 

@@ -4,6 +4,9 @@ address is taken; and nothing while the guest's link is down.
 
 from __future__ import annotations
 
+import copy
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ovs_lwt.control import ask
 from ovs_lwt.lab.processes import run
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import endpoint
@@ -148,6 +152,41 @@ def test_a_guests_kernel_gives_up_an_address_that_is_anothers(answering: Overlay
     finally:
         run([*ip, "addr", "del", f"{taken}/64", "dev", "eth0"])
         run(["ip", "netns", "exec", there, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0"])
+
+
+# A link-local address that the guest has made up
+
+
+def test_a_guest_with_a_link_local_address_of_its_own_is_named(answering: OverlayLab) -> None:
+    """Its kernel has made one up that does not follow from its MAC (RFC 7217)."""
+    made_up, guest = "fe80::7217", answering.guests["blue/b"]
+    there, host = ("ip", "netns", "exec", guest.namespace), answering.host(guest.host)
+    kept = copy.deepcopy(answering.overlay)
+
+    def said() -> list[str]:
+        findings = json.loads(ask(host.control, "status"))["hosts"]["host2"]["findings"]
+        return [f["text"] for f in findings if f["subject"] == "guest addresses"]
+
+    def reaches() -> bool:
+        ping = [*there, "ping", "-c1", "-W1", "-I", f"{made_up}%eth0", f"{link_local(router)}%eth0"]
+        return subprocess.run(ping, capture_output=True, check=False).returncode == 0
+
+    router = answering.mac("blue/gw")
+    run([*there, "ip", "addr", "add", f"{made_up}/64", "dev", "eth0", "nodad"])
+    try:
+        assert not reaches()
+        assert eventually(lambda: said() != []), host.log.read_text()
+        assert "what comes from blue/b (fe80::7217)" in said()[0]
+        assert not reaches()
+        assert host.log.read_text().count("blue/b (fe80::7217)") == 1
+        assert json.loads(ask(host.control, "status"))["hosts"]["host2"]["sync"] == "in-sync"
+
+        answering.change(lambda all: endpoint(all, "blue/b")["ip"].append(f"{made_up}/64"))
+        assert said() == []
+        assert eventually(reaches)
+    finally:
+        run([*there, "ip", "addr", "del", f"{made_up}/64", "dev", "eth0"])
+        answering.restore(kept)
 
 
 # An address that moves
