@@ -60,6 +60,9 @@ packages() {
             missing ethtool:ethtool sysctl:procps
             # These check the Vagrantfile and systemd's units.
             missing vagrant:vagrant systemd-analyze:systemd
+            # One guest is libvirt's. None of these starts a service.
+            missing libvirtd:libvirt-daemon virt-qemu-run:libvirt-daemon-driver-qemu \
+                virsh:libvirt-clients
             ;;
         dev)
             packages test

@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "user-mode-linux": ("linux.uml",),
     "qemu-system-x86": ("qemu-system-x86_64",),
     "gcc": ("cc",),
+    "libvirt-daemon": ("libvirtd",),
+    "libvirt-daemon-driver-qemu": ("virt-qemu-run",),
+    "libvirt-clients": ("virsh",),
 }
 APT_GET: Final = """#!/bin/sh
 for word; do
@@ -195,6 +198,7 @@ class TestWhatACommandTakes:
 
         installed = set(machine.told("installed"))
         assert DEMO | {"user-mode-linux", "vagrant", "procps", "systemd"} <= installed
+        assert {"libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"} <= installed
         assert "shellcheck" not in installed
         assert machine.told("kernels") == ["kernel"]
         assert machine.told("asked") == [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -31,16 +31,25 @@ _SECONDS: Final = 30.0
 
 def build(modules: Sequence[Path]) -> bytes:
     """Return an archive that loads `modules` in this order, then runs what is on the host."""
-    programs = tools.need(PROGRAMS)
-    files: dict[str, bytes] = {
-        "init": resources.files(__package__).joinpath("initramfs.sh").read_bytes()
-    }
-    for name, where in programs.items():
-        files[f"bin/{name}"] = Path(where).read_bytes()
-    for library in _libraries(programs.values()):
-        files[library.lstrip("/")] = Path(library).read_bytes()
+    files = with_libraries(tools.need(PROGRAMS))
+    files["init"] = resources.files(__package__).joinpath("initramfs.sh").read_bytes()
     for number, module in enumerate(modules):
         files[f"modules/{number:02}-{module.name}"] = module.read_bytes()
+    return archive(files)
+
+
+def with_libraries(programs: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files of programs (name -> where it is here) as bin/NAME, with their libraries."""
+    files = {f"bin/{name}": Path(where).read_bytes() for name, where in programs.items()}
+    for library in _libraries(programs.values()):
+        files[library.lstrip("/")] = Path(library).read_bytes()
+    return files
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a cpio archive of these files (path -> content), all of them executable, and of the
+    folders and devices that a system needs.
+    """
     folders = {
         *_FOLDERS,
         *(str(parent) for name in files for parent in PurePosixPath(name).parents),
