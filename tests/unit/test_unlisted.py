@@ -87,6 +87,15 @@ def test_an_overlay_that_mends_it_ends_it(mend: object) -> None:
     assert list(unlisted.findings(1.0)) == []
 
 
+def test_a_tenant_that_leaves_the_overlay_takes_its_guests_along() -> None:
+    unlisted, here = UnlistedSources(), seen()
+    unlisted.note(here, sent(port_of(here, "blue/web1")), 0.0)
+    overlay = two_tenants()
+    del overlay["tenants"]["blue"]
+    unlisted.look(seen(overlay))
+    assert list(unlisted.findings(1.0)) == []
+
+
 def test_of_others_nothing_is_said() -> None:
     unlisted = UnlistedSources()
     overlay = two_tenants()

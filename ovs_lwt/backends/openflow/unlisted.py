@@ -122,13 +122,16 @@ def _finding(guests: list[str]) -> Finding:
 
 def _is_unlisted(view: View, name: str, address: IPv6Address, mac: int | None = None) -> bool:
     """Whether the endpoint has IPv6, but not this address. mac: it is its own, or None"""
-    endpoint = view.topology.find(name)
+    topology = view.topology
+    # The whole tenant may have left the overlay since its guest was heard of.
+    here = name.partition("/")[0] in topology.tenants.index
+    endpoint = topology.find(name) if here else None
     if endpoint is None or endpoint not in view.ports.endpoint:
         return False
-    row = view.topology.taken(np.array([endpoint]))
+    row = topology.taken(np.array([endpoint]))
     if row.spoofing[0] or mac not in (None, int(row.mac[0])):
         return False
-    scope = Scope.of_tenant(view, int(view.topology.tenants.vni[int(row.tenant[0])]))
+    scope = Scope.of_tenant(view, int(topology.tenants.vni[int(row.tenant[0])]))
     at, pairs = endpoint - scope.first_endpoint, scope.part.pairs6
     owner, listed = scope.owned6
     own = [*listed[owner == at], *pairs.ip[pairs.endpoint == at]]
