@@ -215,8 +215,9 @@ class Tenant(_Part):
     vlan_tagged: Annotated[Literal["drop", "carry"], word("vlan_tagged", "drop", "carry")] = Field(
         "drop",
         description="Frames with VLAN tags: drop, or carry them between the tenant's endpoints,"
-        " held to the port's MAC and otherwise as they are, one tag or more, VLAN 0 too. The MTU"
-        " that guests get is 4 less then, so that there is room for one tag.",
+        " held to the port's MAC and otherwise as they are, one tag or more. VLAN 0 is no VLAN but"
+        " a priority: what follows is held to the port's addresses, as without a tag. The MTU that"
+        " guests get is 4 less, so that there is room for one tag.",
     )
     encapsulation: Annotated[Literal["vxlan", "mpls"], word("encapsulation", "vxlan", "mpls")] = (
         Field(

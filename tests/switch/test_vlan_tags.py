@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -16,11 +16,14 @@ from tests.support.packets import (
     arp,
     ethernet,
     ip,
+    read_advertisement,
+    read_arp,
     solicitation,
     token,
     vlan_tagged,
 )
 from tests.support.wires import Wires
+from tests.switch.test_security import OWN, SPOOFED, Frame
 
 
 def _guest(number: int, host: str, **more: Any) -> dict[str, Any]:
@@ -91,6 +94,43 @@ def test_a_tag_does_not_hide_a_false_mac(lab: OverlayLab, wires: Wires, tag: str
         mark = token()
         wires.say(guest, TAGS[tag](ethernet(lab.mac("blue/c"), BROADCAST, mark)))
         assert wires.heard(mark) == heard
+
+
+def test_vlan_0_hides_nothing_for_it_is_no_vlan(lab: OverlayLab, wires: Wires) -> None:
+    """Whoever receives such a frame takes it for one without a tag, however often there is one."""
+    mac, (_, v4), (_, v6) = lab.mac("blue/a"), lab.at("blue/a"), lab.at("blue/a", 6)
+
+    def said(frames: Mapping[str, Frame], tag: Tag) -> dict[str, dict[str, int]]:
+        tokens = {name: token() for name in frames}
+        for name, mark in tokens.items():
+            wires.send("blue/a", tag(frames[name](mac, v4, v6, mark)))
+        wires.settle("blue/a")
+        return {name: wires.heard(mark) for name, mark in tokens.items()}
+
+    def priority(frame: bytes) -> bytes:
+        return vlan_tagged(frame, vlan=0xE000)
+
+    def twice(frame: bytes) -> bytes:
+        return vlan_tagged(priority(frame), vlan=0, ethertype=ETH_SERVICE_VLAN)
+
+    for tag in (priority, twice):
+        assert not [lie for lie, heard in said(SPOOFED, tag).items() if heard]
+    assert said(OWN, priority) == dict.fromkeys(OWN, lab.peers("blue/a"))
+
+
+def test_a_question_in_vlan_0_is_answered_in_it(lab: OverlayLab, wires: Wires) -> None:
+    mark = token()
+    (mac, v4), (_, v6) = lab.at("blue/a"), lab.at("blue/a", 6)
+    asked = lab.at("blue/c"), lab.at("blue/c", 6)
+    wires.say("blue/a", vlan_tagged(arp(mac, (mac, v4), asked[0][1], b"") + mark, vlan=0))
+    wires.say("blue/a", vlan_tagged(solicitation((mac, v6), asked[1][1], b"") + mark, vlan=0))
+    assert wires.heard(mark) == {"blue/a": 2}
+    said, advertised = wires.copies("blue/a", mark)
+    answer, advertisement = read_arp(said), read_advertisement(advertised)
+    assert answer is not None
+    assert answer.sender == asked[0]
+    assert advertisement is not None
+    assert (advertisement.about, advertisement.link_layer) == (asked[1][1], asked[1][0])
 
 
 @pytest.mark.parametrize("sender", ["blue/a", "blue/free"])

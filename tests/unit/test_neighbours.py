@@ -108,6 +108,14 @@ def test_a_solicitation_behind_an_option_header_gets_a_plain_answer() -> None:
     assert checksum(frame[22:38], frame[38:54], frame[54:]) == 0
 
 
+def test_a_solicitation_in_vlan_0_gets_an_answer_without_a_tag() -> None:
+    frame = solicitation("fd00::11")
+    tagged = frame[:12] + bytes.fromhex("8100e000") + frame[12:]
+    answers = [neighbours.answer(answering(), packet_in(asked), XID) for asked in (frame, tagged)]
+    assert answers[0] is not None
+    assert answers[0] == answers[1]
+
+
 @given(st.data())
 def test_no_frame_of_a_guest_breaks_it(data: st.DataObject) -> None:
     """Guests write these frames: whatever stands in them, the worst is no answer."""

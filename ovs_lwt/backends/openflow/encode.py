@@ -28,6 +28,11 @@ _WHOLE = frozenset({"255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 # NXM_NX_IP_FRAG in ovs-fields(7): bit 0 says that it is a fragment, bit 1 that it is not the first.
 _FRAGMENTS = {"first": 1, "later": 3}
 
+_VLAN_BITS = 0x1FFF
+"""OXM_OF_VLAN_VID: the VLAN's number and whether there is one (OpenFlow 1.4, 7.2.3.7). A mask of
+all is none; `vlan_tci` has the priority besides.
+"""
+
 _FRAG_NX_MATCH = 3  # OFPC_FRAG_NX_MATCH in OVS's openflow-common.h: `set-frags BRIDGE nx-match`
 _MISS_SEND_LEN = 128  # bytes of a packet for the controller: the default, OpenFlow 1.4, 7.3.2
 
@@ -88,6 +93,7 @@ _FIELDS: dict[str, str] = {
     "reg4": "reg4",
     "reg5": "reg5",
     "reg6": "reg6",
+    "reg7": "reg7",
     "pkt_mark": "pkt_mark",
     "metadata": "metadata",
 }
@@ -281,11 +287,19 @@ def _match(fields: Mapping[str, Any]) -> Any:
         if name in _SHORTHANDS:
             wanted.update(_SHORTHANDS[name])
         elif name in _FIELDS:
-            wanted[_FIELDS[name]] = _FRAGMENTS[value] if name == "nw_frag" else _user_value(value)
+            wanted[_FIELDS[name]] = _field(name, value)
         else:
             raise NotEncodable(f"match on {name}")
     ordered = sorted(wanted.items(), key=lambda field: _ORDER.get(field[0], _ORDER["eth_type"]))
     return _protocol().ofproto_parser.OFPMatch(_ordered_fields=ordered)
+
+
+def _field(name: str, value: Any) -> Any:
+    if name == "nw_frag":
+        return _FRAGMENTS[value]
+    if name == "vlan_tci" and value.mask == _VLAN_BITS:
+        return value.value
+    return _user_value(value)
 
 
 def _instructions(actions: list[dict[str, Any]]) -> list[Any]:

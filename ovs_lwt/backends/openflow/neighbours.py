@@ -20,7 +20,7 @@ from ovs_lwt.backends.scope import Scope
 from ovs_lwt.columns import U64
 from ovs_lwt.view import View
 
-_ICMPV6 = 58  # IANA protocol number
+_IPV6, _ICMPV6 = 0x86DD, 58  # IANA: EtherType, protocol number
 _HOP_LIMIT = 255  # RFC 4861, 7.1.2: anything else is not from this link
 _ROUTER, _SOLICITED, _OVERRIDE = 0b100, 0b010, 0b001  # RFC 4861, 4.4
 _UNSPECIFIED = IPv6Address("::")
@@ -55,7 +55,7 @@ def answer(view: View, message: bytes, xid: int) -> bytes | None:
     to_mac, to_ip = (_ALL_NODES_MAC, _ALL_NODES) if detection else (asking.src, ip.src)
     flags = _OVERRIDE | (0 if detection else _SOLICITED) | (_ROUTER if owner.router else 0)
     reply = fw.packet.Packet()
-    reply.add_protocol(fw.ethernet.ethernet(to_mac, owner.mac, asking.ethertype))
+    reply.add_protocol(fw.ethernet.ethernet(to_mac, owner.mac, _IPV6))
     reply.add_protocol(fw.ipv6.ipv6(src=target, dst=to_ip, nxt=_ICMPV6, hop_limit=_HOP_LIMIT))
     option = fw.icmpv6.nd_option_tla(hw_src=owner.mac)
     body = fw.icmpv6.nd_neighbor(res=flags, dst=target, option=option)
