@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
+from ovs_lwt.claims import ENDPOINT_KEY, ERROR_KEY, MARKING_KEY
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.vswitch.database import Transaction
+from ovs_lwt.vswitch.deviations import deviations
 from ovs_lwt.vswitch.plan import SwitchPlan
-from ovs_lwt.vswitch.prepare import AGENT_KEY, refuse_conflicts
+from ovs_lwt.vswitch.prepare import AGENT_KEY, assign_key, refuse_conflicts
 from ovs_lwt.vswitch.switch import LocalSwitch
 
+_LOG: Final = logging.getLogger(__name__)
+
 _LOCK_SECONDS: Final = 5.0
+# The thread that keeps a switch may stand still this long (s) for remarks; the rest comes later.
+_REMARK_TIMEOUT: Final = 1.0
 
 
 class HeldSwitch(LocalSwitch):
@@ -53,6 +62,66 @@ class HeldSwitch(LocalSwitch):
         """
         with self._database.guard:
             refuse_conflicts(self._database, plan)
+
+    def deviations(self, plan: SwitchPlan) -> list[str]:
+        """Return what of the plan is not so, a sentence each; wait for nothing."""
+        return deviations(self._database, plan)
+
+    # Writing about ports
+
+    def report_errors(self, errors: Mapping[str, str]) -> None:
+        """Say on each port named in `errors` what is wrong with it, and on no other port.
+
+        Writes ``external_ids:ovs-lwt-error``, only where it differs. Waits a second at most: what
+        did not get through (the server is away) is logged, and said by the next call.
+        """
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                error = errors.get(interface.name)
+                if error is not None:
+                    assign_key(interface, "external_ids", ERROR_KEY, error)
+                elif ERROR_KEY in interface.external_ids:
+                    interface.delkey("external_ids", ERROR_KEY)
+
+        self._refresh()
+        if not self.connected or self._now.errors == errors:
+            return
+        try:
+            self._database.transact("say what is wrong with ports", compose, _REMARK_TIMEOUT)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: port errors are not written yet: %s", self.bridge, refusal)
+
+    def record_markings(self, markings: Mapping[str, str]) -> None:
+        """Say on each of these ports who sets the tenant's mark; like `report_errors` otherwise."""
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                if interface.name in markings:
+                    marking = markings[interface.name]
+                    assign_key(interface, "external_ids", MARKING_KEY, marking)
+
+        if not self.connected:
+            return
+        try:
+            self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: markings are not written yet: %s", self.bridge, refusal)
+
+    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
+        """Have these ports claim these endpoints; like `report_errors` otherwise."""
+
+        def compose(_: Transaction) -> None:
+            for interface in self._interfaces():
+                if interface.name in claims:
+                    assign_key(interface, "external_ids", ENDPOINT_KEY, claims[interface.name])
+
+        try:
+            self._database.transact("rename claims", compose, self._timeout)
+        except Refused as refusal:
+            _LOG.warning("bridge %s: claims are not renamed: %s", self.bridge, refusal)
+
+    # Waiting
 
     def wait(self, wake: int, seconds: float) -> None:
         """Wait for news, for the file `wake` to be readable, or so many seconds."""

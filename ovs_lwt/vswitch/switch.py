@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from ovs_lwt.claims import (
-    ATTACHED_MAC_KEY,
-    ENDPOINT_KEY,
-    ERROR_KEY,
-    IFACE_ID_KEY,
-    MARKING_KEY,
-    claimed_endpoint,
-)
+from ovs_lwt.claims import ATTACHED_MAC_KEY, IFACE_ID_KEY, claimed_endpoint
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
-from ovs_lwt.vswitch.deviations import deviations
 from ovs_lwt.vswitch.plan import (
     DEFAULT_BRIDGE,
     DEFAULT_OVSDB,
@@ -39,29 +29,10 @@ from ovs_lwt.vswitch.prepare import (
     refuse_conflicts,
     write_plan,
 )
+from ovs_lwt.vswitch.seen import Seen, seen
 
-_LOG = logging.getLogger(__name__)
-
-# An agent's loop may stand still this long (s) for its remarks on ports; the rest comes later.
-_REMARK_TIMEOUT: Final = 1.0
 # What ovs-vswitchd found out while applying a change may follow its cur_cfg by this much (s).
 _SETTLE: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What `run` compares: everything an agent asks of the switch.
-
-    errors: interface -> what is said to be wrong with it
-    """
-
-    connected: bool = False
-    datapath_id: int | None = None
-    datapath_type: DatapathType | None = None
-    tunnel_ofport: int | None = None
-    request_ofport: int | None = None
-    ports: tuple[LocalPort, ...] = ()
-    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 class LocalSwitch:
@@ -88,11 +59,11 @@ class LocalSwitch:
         self._timeout = timeout
         self._database = Database(remote, timeout)
         self._seqno = -1
-        self._now = _Seen()
-        self._reported = _Seen()
+        self._now = Seen()
+        self._reported = Seen()
         self._refresh()
 
-    def __enter__(self) -> LocalSwitch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,13 +75,12 @@ class LocalSwitch:
 
     # Preparing
 
-    def prepare(self, plan: SwitchPlan, *, wait: bool = True) -> None:
+    def prepare(self, plan: SwitchPlan) -> None:
         """Make the switch what `plan` says; commit nothing if it already is.
 
-        Returns when ovs-vswitchd has applied it and the VXLAN ports work; without `wait`, when it
-        is written down, after a second at most. Raises `Refused`, with nothing touched, if
-        something else is in the way; and, after the fact, if ovs-vswitchd does not run or cannot do
-        it. Settings of others on the same rows stay.
+        Returns when ovs-vswitchd has applied it and the VXLAN ports work. Raises `Refused`, with
+        nothing touched, if something else is in the way; and, after the fact, if ovs-vswitchd does
+        not run or cannot do it. Settings of others on the same rows stay.
         """
         if plan.bridge != self.bridge:
             raise ValueError(f"a plan for bridge {plan.bridge} given to {self.bridge}")
@@ -123,12 +93,11 @@ class LocalSwitch:
             refuse_conflicts(self._database, plan)
             write_plan(self._database, transaction, plan, datapath_type)
 
-        what, timeout = f"prepare bridge {plan.bridge}", self._timeout if wait else _REMARK_TIMEOUT
-        committed, config = self._database.transact(what, compose, timeout)
-        if wait:
-            self._await_applied(config)
-            for tunnel in plan.tunnels:
-                self._await_ofport(tunnel.name, fresh=committed)
+        what = f"prepare bridge {plan.bridge}"
+        committed, config = self._database.transact(what, compose, self._timeout)
+        self._await_applied(config)
+        for tunnel in plan.tunnels:
+            self._await_ofport(tunnel.name, fresh=committed)
 
     def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
         bridge = self._database.named("Bridge", plan.bridge)
@@ -230,94 +199,9 @@ class LocalSwitch:
         if self._database.seqno == self._seqno and connected == self._now.connected:
             return
         self._seqno = self._database.seqno
-        bridge = self._database.named("Bridge", self.bridge)
-        if bridge is None:
-            self._now = _Seen(connected)
-            return
-        ports: list[LocalPort] = []
-        errors: dict[str, str] = {}
-        tunnel_ofport = request_ofport = None
-        for interface in (row for port in bridge.ports for row in port.interfaces):
-            if (error := interface.external_ids.get(ERROR_KEY)) is not None:
-                errors[interface.name] = error
-            ofport = next(iter(interface.ofport), 0)
-            if ofport <= 0 or interface.name == self.bridge:
-                continue
-            if interface.name == self._tunnel_port:
-                tunnel_ofport = ofport
-            elif interface.name == self._request_port and interface.type == "vxlan":
-                request_ofport = ofport
-            else:
-                ports.append(_local_port(interface, ofport))
-        ports.sort(key=lambda port: port.name)
-        datapath_id = next(iter(bridge.datapath_id), None)
-        self._now = _Seen(
-            connected,
-            None if datapath_id is None else int(datapath_id, 16),
-            datapath_type_of(bridge),
-            tunnel_ofport,
-            request_ofport,
-            tuple(ports),
-            errors,
-        )
+        self._now = seen(self._database, self.bridge, self._tunnel_port, self._request_port)
 
-    # Writing about ports
-
-    def report_errors(self, errors: Mapping[str, str]) -> None:
-        """Say on each port named in `errors` what is wrong with it, and on no other port.
-
-        Writes ``external_ids:ovs-lwt-error``, only where it differs. Waits a second at most: what
-        did not get through (the server is away) is logged, and said by the next call.
-        """
-
-        def compose(_: Transaction) -> None:
-            for interface in self._interfaces():
-                error = errors.get(interface.name)
-                if error is not None:
-                    assign_key(interface, "external_ids", ERROR_KEY, error)
-                elif ERROR_KEY in interface.external_ids:
-                    interface.delkey("external_ids", ERROR_KEY)
-
-        self._refresh()
-        if not self.connected or self._now.errors == errors:
-            return
-        try:
-            self._database.transact("say what is wrong with ports", compose, _REMARK_TIMEOUT)
-        except Refused as refusal:
-            _LOG.warning("bridge %s: port errors are not written yet: %s", self.bridge, refusal)
-
-    def record_markings(self, markings: Mapping[str, str]) -> None:
-        """Say on each of these ports who sets the tenant's mark; like `report_errors` otherwise."""
-
-        def compose(_: Transaction) -> None:
-            for interface in self._interfaces():
-                if interface.name in markings:
-                    marking = markings[interface.name]
-                    assign_key(interface, "external_ids", MARKING_KEY, marking)
-
-        if not self.connected:
-            return
-        try:
-            self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
-        except Refused as refusal:
-            _LOG.warning("bridge %s: markings are not written yet: %s", self.bridge, refusal)
-
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
-        """Have these ports claim these endpoints; like `report_errors` otherwise."""
-
-        def compose(_: Transaction) -> None:
-            for interface in self._interfaces():
-                if interface.name in claims:
-                    assign_key(interface, "external_ids", ENDPOINT_KEY, claims[interface.name])
-
-        try:
-            self._database.transact("rename claims", compose, self._timeout)
-        except Refused as refusal:
-            _LOG.warning("bridge %s: claims are not renamed: %s", self.bridge, refusal)
-
-    def deviations(self, plan: SwitchPlan) -> list[str]:
-        """Return what of the plan is not so, a sentence each; wait for nothing."""
-        return deviations(self._database, plan)
+    # Ports of guests
 
     def add_port(
         self,
@@ -447,25 +331,3 @@ class LocalSwitch:
             reason = error() or f"ovs-vswitchd could not set up bridge '{self.bridge}'; see its log"
             raise NotNow(f"port '{name}' of bridge '{self.bridge}' does not work: {reason}")
         self._refresh()
-
-
-def _local_port(interface: Row, ofport: int) -> LocalPort:
-    external_ids: dict[str, str] = interface.external_ids
-    return LocalPort(
-        name=interface.name,
-        ofport=ofport,
-        claim=claimed_endpoint(external_ids),
-        marking=external_ids.get(MARKING_KEY),
-        error=external_ids.get(ERROR_KEY),
-        up="down" not in interface.link_state,
-        iface_id=external_ids.get(IFACE_ID_KEY),
-        attached_mac=external_ids.get(ATTACHED_MAC_KEY),
-        device=_device(interface),
-    )
-
-
-def _device(interface: Row) -> tuple[int, str] | None:
-    """Index and MAC of the machine's own device that a port is."""
-    index, mac = next(iter(interface.ifindex), 0), next(iter(interface.mac_in_use), "")
-    own = interface.type in ("", "system")
-    return (index, mac) if own and index > 0 and mac else None

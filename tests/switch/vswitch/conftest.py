@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ovs_lwt.vswitch.held import HeldSwitch
 from ovs_lwt.vswitch.switch import LocalSwitch
+from tests.support.local_switch import BRIDGE
 from tests.support.ovs import OvsHost
 
 
@@ -15,6 +17,13 @@ from tests.support.ovs import OvsHost
 def host() -> Iterator[OvsHost]:
     with OvsHost(f"vsw-{os.getpid()}") as host:
         yield host
+
+
+@pytest.fixture
+def held(host: OvsHost) -> Iterator[HeldSwitch]:
+    """As an agent has it."""
+    with HeldSwitch(host.remote, BRIDGE) as switch:
+        yield switch
 
 
 @pytest.fixture

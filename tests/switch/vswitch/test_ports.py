@@ -15,6 +15,7 @@ import pytest
 
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch import LocalPort
+from ovs_lwt.vswitch.held import HeldSwitch
 from ovs_lwt.vswitch.switch import LocalSwitch
 from tests.support.local_switch import (
     BRIDGE,
@@ -96,57 +97,55 @@ class TestWatching:
         assert sees(switch, lambda: [port.name for port in switch.ports()] == ["late"])
 
     def test_errors_are_written_to_the_ports_and_cleared(
-        self, host: OvsHost, switch: LocalSwitch
+        self, host: OvsHost, held: HeldSwitch
     ) -> None:
         add_port(host, "p1", "external_ids:ovs-lwt-endpoint=blue/nobody")
         add_port(host, "p2", "external_ids:theirs=1")
-        assert sees(switch, lambda: len(switch.ports()) == 2)
+        assert sees(held, lambda: len(held.ports()) == 2)
 
-        switch.report_errors({"p1": "no endpoint blue/nobody"})
-        assert sees(switch, lambda: switch.ports()[0].error == "no endpoint blue/nobody")
-        assert switch.ports()[1].error is None
+        held.report_errors({"p1": "no endpoint blue/nobody"})
+        assert sees(held, lambda: held.ports()[0].error == "no endpoint blue/nobody")
+        assert held.ports()[1].error is None
 
         before = committed(host)
-        switch.report_errors({"p1": "no endpoint blue/nobody"})
+        held.report_errors({"p1": "no endpoint blue/nobody"})
         assert committed(host) == before, "said already"
 
-        switch.report_errors({"p2": "claimed twice", "gone": "not a port"})
+        held.report_errors({"p2": "claimed twice", "gone": "not a port"})
         assert read(host, "interface", "p1", "external_ids") == '{ovs-lwt-endpoint="blue/nobody"}'
         assert read(host, "interface", "p2", "external_ids:ovs-lwt-error") == '"claimed twice"'
 
-        switch.report_errors({})
+        held.report_errors({})
         assert read(host, "interface", "p2", "external_ids") == '{theirs="1"}'
 
-    def test_a_restarted_ovsdb_server_is_found_again(
-        self, host: OvsHost, switch: LocalSwitch
-    ) -> None:
+    def test_a_restarted_ovsdb_server_is_found_again(self, host: OvsHost, held: HeldSwitch) -> None:
         add_port(host, "before")
-        assert sees(switch, lambda: len(switch.ports()) == 1)
+        assert sees(held, lambda: len(held.ports()) == 1)
 
         host.stop_ovsdb()
-        assert sees(switch, lambda: not switch.connected)
-        assert len(switch.ports()) == 1, "as last seen"
-        switch.report_errors({"before": "nobody hears this"})
+        assert sees(held, lambda: not held.connected)
+        assert len(held.ports()) == 1, "as last seen"
+        held.report_errors({"before": "nobody hears this"})
 
         host.start_ovsdb()
-        assert sees(switch, lambda: switch.connected)
+        assert sees(held, lambda: held.connected)
         add_port(host, "after", "external_ids:ovs-lwt-endpoint=blue/web1")
-        assert sees(switch, lambda: [p.name for p in switch.ports()] == ["after", "before"])
-        switch.prepare(HOST1)
+        assert sees(held, lambda: [p.name for p in held.ports()] == ["after", "before"])
+        held.prepare(HOST1)
 
-    def test_run_never_blocks(self, host: OvsHost, switch: LocalSwitch) -> None:
+    def test_run_never_blocks(self, host: OvsHost, held: HeldSwitch) -> None:
         assert host.ovsdb_pid
         os.kill(host.ovsdb_pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             for _ in range(20):
-                switch.run()
+                held.run()
             assert time.monotonic() - began < 0.2
-            switch.report_errors({BRIDGE: "the server hangs"})
+            held.report_errors({BRIDGE: "the server hangs"})
             assert time.monotonic() - began < 3
         finally:
             os.kill(host.ovsdb_pid, signal.SIGCONT)
-        assert sees(switch, lambda: switch.connected)
+        assert sees(held, lambda: held.connected)
 
     def test_a_burst_of_changes(self, host: OvsHost, switch: LocalSwitch) -> None:
         """More than the library takes in at one go: the last one must not stay unseen."""
