@@ -89,6 +89,11 @@ def unfit_port(name: str) -> str | None:
     return None
 
 
+def kernel_half(udp_port: int) -> str:
+    """Return what Open vSwitch calls the device that its kernel datapath has for a VXLAN port."""
+    return f"vxlan_sys_{udp_port}"
+
+
 def default_datapath_id(vtep: str) -> int:
     """Return the datapath id of a host that names none: 48 bits hashed from its name, never 0.
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from ovs_lwt.findings import Finding, fail, ok, warn
 from ovs_lwt.mistakes import listing
+from ovs_lwt.names import kernel_half
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.underlay.facts import Facts, Way
 
 _SHOWN = 3  # hosts named in one line
+_WIDE = 65000  # what Open vSwitch gives a device of its kernel datapath's
 
 
 def findings(
@@ -28,6 +30,7 @@ def findings(
     yield from _ways(expected, facts, userspace)
     yield from _mtu(expected, facts, userspace)
     yield from _udp_ports(expected, facts, userspace)
+    yield from _halves(expected, facts, userspace)
     yield from _offloads(expected, facts)
 
 
@@ -169,7 +172,7 @@ def _udp_ports(
     # The userspace datapath takes tunnel packets before the kernel's stack has them.
     say, subject = (fail if userspace is None else warn), "udp port"
     for tunnel, port in expected.tunnels.items():
-        ours = f"vxlan_sys_{port}"
+        ours = kernel_half(port)
         key = (
             "underlay.udp_port"
             if tunnel == next(iter(expected.tunnels))
@@ -192,14 +195,32 @@ def _udp_ports(
                 f"{listing(owners)} listens on UDP port {port}",
                 f"stop it, or choose another {key}",
             )
-        if expected.plane == "ovs" and userspace is None and ours not in facts.devices:
-            yield fail(
-                "tunnel port",
-                f"{ours}, the kernel's half of {tunnel}, is gone",
-                f"ovs-vsctl del-port {tunnel} (the agent makes both again)",
-            )
-        elif not others and not owners:
+        if not others and not owners:
             yield ok(subject, f"nobody else has UDP port {port}")
+
+
+def _halves(
+    expected: Expected, facts: Facts, userspace: Mapping[str, frozenset[str]] | None
+) -> Iterator[Finding]:
+    """The devices that Open vSwitch's kernel datapath has for the tunnels' ports."""
+    if expected.plane != "ovs" or userspace is not None:
+        return
+    for tunnel, port in expected.tunnels.items():
+        name = kernel_half(port)
+        subject, what = "tunnel port", f"{name}, the kernel's half of {tunnel},"
+        device = facts.devices.get(name)
+        if device is None:
+            mend = f"a running agent makes it again; else ovs-vsctl del-port {tunnel}, and start it"
+            yield fail(subject, f"{what} is gone", mend)
+        elif not device.up:
+            yield fail(subject, f"{what} is down", f"set it up (ip link set {name} up)")
+        elif device.mtu < expected.mtu:
+            yield fail(
+                subject,
+                f"{what} takes {device.mtu} bytes, and the overlay says {expected.mtu}: guests'"
+                " largest packets are lost",
+                f"raise it (ip link set {name} mtu {_WIDE})",
+            )
 
 
 def _offloads(expected: Expected, facts: Facts) -> Iterator[Finding]:

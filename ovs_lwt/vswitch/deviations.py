@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ovs_lwt.names import kernel_half
 from ovs_lwt.vswitch.database import Database, Row
 from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, SwitchPlan, TunnelPlan
-from ovs_lwt.vswitch.prepare import CONTROLLER, PROTOCOLS, is_ours
+from ovs_lwt.vswitch.prepare import CONTROLLER, PROTOCOLS, datapath_type_of, is_ours
 
 
 def deviations(database: Database, plan: SwitchPlan) -> list[str]:
@@ -17,6 +18,30 @@ def deviations(database: Database, plan: SwitchPlan) -> list[str]:
     if bridge is None:
         return [f"there was no bridge {plan.bridge}"]
     return [*_bridge(bridge, plan), *_tunnels(bridge, plan), *_controller(bridge, plan)]
+
+
+def halves_gone(database: Database, plan: SwitchPlan) -> dict[str, str]:
+    """Return the VXLAN ports whose device in the kernel has gone: name -> what of it, a sentence.
+
+    ovs-vswitchd makes that device when the port comes, and does not look after it: it only writes
+    down that there is none.
+    """
+    bridge = database.named("Bridge", plan.bridge)
+    if bridge is None or datapath_type_of(bridge) != "system":
+        return {}
+    there = {row.name: row for port in bridge.ports for row in port.interfaces}
+    return {
+        tunnel.name: f"{kernel_half(tunnel.udp_port)}, the kernel's half of {tunnel.name}, was gone"
+        for tunnel in plan.tunnels
+        if tunnel.name in there and _has_lost_half(there[tunnel.name])
+    }
+
+
+def _has_lost_half(row: Row) -> bool:
+    """Whether ovs-vswitchd has the port, and found no device of its. Without any index it has not
+    looked yet.
+    """
+    return next(iter(row.ofport), 0) > 0 and row.ifindex == [0]
 
 
 def _bridge(bridge: Row, plan: SwitchPlan) -> Iterator[str]:

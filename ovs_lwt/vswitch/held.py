@@ -10,7 +10,7 @@ from typing import Final
 from ovs_lwt.claims import ENDPOINT_KEY, ERROR_KEY, MARKING_KEY
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Transaction
-from ovs_lwt.vswitch.deviations import deviations
+from ovs_lwt.vswitch.deviations import deviations, halves_gone
 from ovs_lwt.vswitch.plan import SwitchPlan
 from ovs_lwt.vswitch.prepare import AGENT_KEY, assign_key, refuse_conflicts
 from ovs_lwt.vswitch.switch import LocalSwitch
@@ -66,6 +66,10 @@ class HeldSwitch(LocalSwitch):
     def deviations(self, plan: SwitchPlan) -> list[str]:
         """Return what of the plan is not so, a sentence each; wait for nothing."""
         return deviations(self._database, plan)
+
+    def halves_gone(self, plan: SwitchPlan) -> list[str]:
+        """Return which VXLAN ports have lost their device in the kernel, a sentence each."""
+        return list(halves_gone(self._database, plan).values())
 
     # Writing about ports
 

@@ -16,14 +16,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
-from ovs_lwt.mistakes import Refused
+from ovs_lwt.mistakes import NotNow, Refused
+from ovs_lwt.vswitch.patience import Patience
 from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
 
 _LOG: Final = logging.getLogger("ovs_lwt")
-
-RETRY_FIRST: Final = 1.0
-RETRY_LAST: Final = 30.0
-"""Seconds from a failure to the next try: twice as long each time."""
 
 # Seconds from one look at what OVSDB does not tell (the door) to the next, and while nobody is in.
 _LOOK, _LOOK_AT_START = 1.0, 0.05
@@ -50,6 +47,7 @@ class Held(Protocol):
     def record_markings(self, markings: Mapping[str, str]) -> None: ...
     def rewrite_claims(self, claims: Mapping[str, str]) -> None: ...
     def deviations(self, plan: SwitchPlan) -> list[str]: ...
+    def halves_gone(self, plan: SwitchPlan) -> list[str]: ...
     def wait(self, wake: int, seconds: float) -> None: ...
     def close(self) -> None: ...
 
@@ -81,7 +79,8 @@ class SwitchKeeper:
         self._repairs: deque[str] = deque()
         self._remarks = threading.Lock()
         self._done: SwitchPlan | None = None
-        self._retry, self._not_before = RETRY_FIRST, 0.0
+        # After a failure; and for devices in the kernel that somebody takes away again.
+        self._retry, self._again = Patience(), Patience()
         self._over = False
         self._alarm, self._bell = socket.socketpair()
         for end in (self._alarm, self._bell):
@@ -188,7 +187,7 @@ class SwitchKeeper:
             self._switch.close()
 
     def _keep(self) -> None:
-        if time.monotonic() < self._not_before and self._settled == self._asked:
+        if not self._retry.ready(time.monotonic()) and self._settled == self._asked:
             if self._switch is not None and self._switch.run():
                 self._news += 1
             return
@@ -203,10 +202,13 @@ class SwitchKeeper:
             self._switch.refuse_second()
             plan = replace(wanted, controller=self._target())
             kept = plan == self._done and asked == self._settled and self._switch.connected
-            if kept and (differing := self._switch.deviations(plan)):
+            differing = self._switch.deviations(plan) if kept else []
+            gone = self._switch.halves_gone(plan) if kept else []
+            waits = self._wait_with(gone)
+            if differing or (gone and waits is None):
                 # Somebody else's hands, or a switch that was made anew.
                 self._done = None
-                self._repairs += differing
+                self._repairs += [*differing, *gone]
             if plan != self._done or asked != self._settled:
                 self._done = None
                 self._switch.prepare(plan)
@@ -218,14 +220,22 @@ class SwitchKeeper:
             # Before it counts as settled: who waits for that must find the reason.
             self._news += 1
             raise
-        self._retry, self._not_before = RETRY_FIRST, 0.0
-        self.trouble = None
+        self._retry.helped()
+        self.trouble = waits
         self._settled = asked
+
+    def _wait_with(self, gone: list[str]) -> NotNow | None:
+        """Why what is gone is not made again at once: somebody takes it away each time."""
+        if not gone:
+            return None
+        if self._again.ready(now := time.monotonic()):
+            self._again.tried(now)
+            return None
+        return NotNow(f"{gone[0]} soon after it was made again: see who deletes it (ip monitor)")
 
     def _fail(self, trouble: Refused) -> None:
         self.trouble = trouble
-        self._not_before = time.monotonic() + self._retry
-        self._retry = min(self._retry * 2, RETRY_LAST)
+        self._retry.tried(time.monotonic())
         self._settled = self._tried
 
     def _remark(self, switch: Held) -> None:

@@ -9,11 +9,13 @@ from typing import Any, Final, Self
 from ovs_lwt.claims import ATTACHED_MAC_KEY, IFACE_ID_KEY, claimed_endpoint
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.database import Database, Row, Transaction
+from ovs_lwt.vswitch.deviations import halves_gone
 from ovs_lwt.vswitch.plan import (
     DEFAULT_BRIDGE,
     DEFAULT_OVSDB,
     DEFAULT_REQUEST_PORT,
     DEFAULT_TUNNEL_PORT,
+    HIGHEST_OFPORT,
     DatapathType,
     LocalPort,
     SwitchPlan,
@@ -98,6 +100,33 @@ class LocalSwitch:
         self._await_applied(config)
         for tunnel in plan.tunnels:
             self._await_ofport(tunnel.name, fresh=committed)
+        for name in halves_gone(self._database, plan):
+            self._make_half(name)
+        deadline = time.monotonic() + _SETTLE
+        if not self._database.wait_until(lambda: not halves_gone(self._database, plan), deadline):
+            (text, *_) = halves_gone(self._database, plan).values()
+            raise NotNow(f"{text} as soon as it was made again: see who deletes it (ip monitor)")
+
+    def _make_half(self, name: str) -> None:
+        """Have ovs-vswitchd make the kernel's half of a VXLAN port again.
+
+        It does so where a port takes another number. The row keeps what others have set, flows
+        stay, and whoever asks for the port's number meanwhile is told the one that it gets back.
+        """
+        rows = self._interfaces()
+        taken = {number for row in rows for number in (*row.ofport, *row.ofport_request)}
+        spare = next(number for number in range(HIGHEST_OFPORT, 0, -1) if number not in taken)
+        own = next(number for row in rows if row.name == name for number in row.ofport)
+        for number in (spare, own):
+
+            def compose(_: Transaction, number: int = number) -> None:
+                for row in self._interfaces():
+                    if row.name == name:
+                        assign(row, "ofport_request", [number])
+
+            what = f"make the kernel's half of port {name} again"
+            self._await_applied(self._database.transact(what, compose, self._timeout)[1])
+        self._await_ofport(name, fresh=True)
 
     def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
         bridge = self._database.named("Bridge", plan.bridge)
