@@ -193,6 +193,19 @@ def link_local(mac: U64) -> U8:
     return address
 
 
+def among(
+    one: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]
+) -> Flags:
+    """Say which (owner, address) of `one` stand in `other`. Addresses: ``[n]``, or ``[n, 16]``."""
+    keys = []
+    for owner, ip in (one, other):
+        whose = owner.astype(">u4").view(np.uint8).reshape(-1, 4)
+        octets = ip.astype(">u4").view(np.uint8).reshape(-1, 4) if ip.ndim == 1 else ip
+        key = np.ascontiguousarray(np.concatenate([whose, octets], axis=1))
+        keys.append(key.view(f"S{key.shape[1]}").ravel())
+    return np.isin(keys[0], keys[1])
+
+
 def ordered4(addresses: Addresses4, order: Indices, endpoints: int) -> Addresses4:
     """Return the addresses of the endpoints that `order` takes, as these are numbered then.
 

@@ -35,7 +35,7 @@ from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Endpoint
 from ovs_lwt.names import endpoint_id
 from ovs_lwt.pairs import other_owners, pairs_of, repeated_pairs
-from ovs_lwt.port_keys import known_by_mac, owners_of, port_keys_of, same_mac_beside, text
+from ovs_lwt.port_keys import owners_of, port_keys_of, same_mac_beside, text
 from ovs_lwt.slices import Origin, Slice
 from ovs_lwt.topology import Topology
 
@@ -88,7 +88,7 @@ def changed(topology: Topology, changes: Changes) -> Topology:
         gone_keys = _keys(changes.gone_tenant[gone] - np.uint32(first), changes.gone_mac[gone])
         parts[number] = _recut(_edited(topology, first, part, put, gone_keys))
     edited = replace(topology, slices=tuple(chain.from_iterable(parts)))
-    if len(changes.put) and any(len(part.port_keys) for part in edited.slices):
+    if len(changes.put) and edited.with_port_keys:
         _check_port_keys(edited, changes.put)
     return edited
 
@@ -102,17 +102,16 @@ def _check_port_keys(topology: Topology, put: Slice) -> None:
             one, two = topology.endpoint_id(endpoint), topology.endpoint_id(other)
             port = text(put.port_keys.uuid[given[which]])
             raise Refused(f"{one}: port {port} is that of {two} as well")
-    if not any(part.port_keys.by_mac.any() for part in topology.slices):
+    if not any(len(part.known_by_mac) for _, part in topology.with_port_keys):
         return
-    macs = np.unique(put.endpoints.mac)
     firsts = topology.endpoint_edges[:-1]
     rows = np.concatenate(
         [
-            first + np.flatnonzero(np.isin(part.endpoints.mac, macs))
+            first + part.of_macs(put.endpoints.vtep, put.endpoints.mac)
             for first, part in zip(firsts.tolist(), topology.slices, strict=True)
         ]
     )
-    some, flagged = topology.taken(rows), known_by_mac(topology, rows)
+    some, flagged = topology.taken(rows), np.flatnonzero(topology.known_by_mac(rows))
     known, beside = same_mac_beside(some.vtep, some.mac, flagged)
     if len(known):
         one, two = (topology.endpoint_id(int(rows[each[0]])) for each in (known, beside))

@@ -46,26 +46,15 @@ def owners_of(topology: Topology, uuids: U8) -> Iterator[tuple[int, int]]:
     """Find UUIDs ``[N, 16]`` among those of the endpoints' ports: yields (row of `uuids`, endpoint)
     for each that bears it. It looks each of them up in each slice that has any.
     """
+    if not len(uuids):
+        return
     wanted = flat(uuids)
-    for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False):
-        if not len(part.port_keys):
-            continue
+    for first, part in topology.with_port_keys:
         known, endpoint = part.by_uuid
         low, high = (np.searchsorted(known, wanted, side) for side in ("left", "right"))
         for which in np.flatnonzero(high > low).tolist():
             for at in endpoint[low[which] : high[which]].tolist():
                 yield which, first + at
-
-
-def known_by_mac(topology: Topology, endpoints: Indices) -> Indices:
-    """Return which of these endpoints (ascending) are known by their MAC: places in `endpoints`."""
-    found = [
-        first + part.port_keys.endpoint[part.port_keys.by_mac].astype(np.intp)
-        for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False)
-        if len(part.port_keys)
-    ]
-    every = np.concatenate([np.empty(0, np.intp), *found])
-    return np.flatnonzero(np.isin(endpoints, every))
 
 
 def keys_of(topology: Topology, endpoint: int) -> tuple[str | None, bool]:
@@ -100,18 +89,17 @@ def same_mac_beside(host: NDArray[np.integer], mac: U64, known: Indices) -> tupl
     host, mac: of every endpoint, negative or 0 where unknown; known: the rows of those that are
     known by their MAC
     """
-    rows = known
-    near = np.flatnonzero(np.isin(mac, mac[rows]))
+    near = np.flatnonzero(np.isin(mac, mac[known]))
     near = near[(mac[near] != 0) & (host[near] >= 0)]
-    # Two of each are enough: whoever is known by it has another beside it, or is alone.
-    beside: dict[tuple[int, int], list[int]] = {}
-    for row, where, which in zip(
-        near.tolist(), host[near].tolist(), mac[near].tolist(), strict=True
-    ):
-        beside.setdefault((where, which), []).append(row)
-    pairs = []
-    for row in rows.tolist():
-        others = beside.get((int(host[row]), int(mac[row])), ())
-        pairs += [(row, other) for other in others if other != row][:1]
-    found = np.array(pairs, np.intp).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+    near = near[np.lexsort((mac[near], host[near]))]
+    again = (np.diff(host[near]) == 0) & (mac[near][1:] == mac[near][:-1])
+    begins = np.flatnonzero(np.append(True, ~again)[: len(near)])
+    count = np.diff(begins, append=len(near))
+    # The first of those that are alike stands beside all others, and the second beside it.
+    first = np.repeat(begins, count)
+    place = np.arange(len(near))
+    several = np.repeat(count > 1, count)
+    beside = np.full(len(mac), -1, np.intp)
+    beside[near[several]] = near[np.where(place == first, first + 1, first)[several]]
+    found = known[beside[known] >= 0]
+    return found, beside[found]

@@ -29,7 +29,7 @@ def identified(topology: Topology, host: int, ports: Sequence[LocalPort]) -> tup
     then tells of one that lives elsewhere. Then by ``attached-mac``, of the endpoints of `host` (an
     index) that take it: no other endpoint there has that MAC.
     """
-    if not any(len(part.port_keys) for part in topology.slices):
+    if not topology.with_port_keys:
         return tuple(ports)
     unsaid = [port for port in ports if port.claim is None]
     uuids = [octets for port in unsaid if (octets := _uuid(port.iface_id)) is not None]
@@ -102,11 +102,9 @@ def resolve(
 def _known_by_mac(topology: Topology, host: int) -> dict[int, int]:
     """MAC -> index of the host's endpoints that are known by it."""
     found: list[Indices] = [np.empty(0, np.intp)]
-    for first, part in zip(topology.endpoint_edges.tolist(), topology.slices, strict=False):
-        keys = part.port_keys
-        if len(keys):
-            rows = keys.endpoint[keys.by_mac].astype(np.intp)
-            found.append(first + rows[part.endpoints.vtep[rows] == host])
+    for first, part in topology.with_port_keys:
+        rows = part.known_by_mac
+        found.append(first + rows[part.endpoints.vtep[rows] == host])
     indices = np.concatenate(found)
     return dict(zip(topology.taken(indices).mac.tolist(), indices.tolist(), strict=True))
 

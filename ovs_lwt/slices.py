@@ -34,6 +34,7 @@ from ovs_lwt.columns import (
     Pairs6,
     PortKeys,
     Relation,
+    among,
     link_local,
     of_endpoints,
     ordered4,
@@ -166,6 +167,32 @@ class Slice:
         return uuids[order], keys.endpoint[given[order]]
 
     @cached_property
+    def known_by_mac(self) -> Indices:
+        """Its endpoints whose port may be known by its MAC, ascending."""
+        keys = self.port_keys
+        return keys.endpoint[keys.by_mac].astype(np.intp)
+
+    @cached_property
+    def _by_host(self) -> tuple[U64, Indices]:
+        """(VTEP and MAC in one number, endpoint), ascending. (Of 2**16 VTEPs and more some share
+        their numbers.)
+        """
+        keys = _on_host(self.endpoints.vtep, self.endpoints.mac)
+        order = np.argsort(keys)
+        return keys[order], order
+
+    def of_macs(self, vtep: U32, mac: U64) -> Indices:
+        """Return the endpoints that have both VTEP and MAC of one of these, ascending; there may
+        be others among them. What it costs grows with how many are asked for.
+        """
+        keys, endpoint = self._by_host
+        wanted = np.unique(_on_host(vtep, mac))
+        low, high = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
+        count = high - low
+        within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        return np.sort(endpoint[np.repeat(low, count) + within])
+
+    @cached_property
     def shared4(self) -> Flags:
         """bool of each of `addresses4`: whether it stands in an allowed pair of the tenant, too."""
         four, pairs = self.addresses4, self.pairs4
@@ -184,17 +211,15 @@ class Slice:
         return self._seen[host]
 
 
+def _on_host(vtep: U32, mac: U64) -> U64:
+    return (vtep.astype(np.uint64) << np.uint64(48)) | mac
+
+
 def _among(tenant: U32, one: tuple[U32, NDArray[Any]], other: tuple[U32, NDArray[Any]]) -> Flags:
     """Say which (endpoint, address) stand among others' of the same tenant."""
     if not len(other[0]):
         return np.zeros(len(one[0]), np.bool_)
-    keys = []
-    for owner, ip in (one, other):
-        whose = tenant[owner].astype(">u4").view(np.uint8).reshape(-1, 4)
-        octets = ip.astype(">u4").view(np.uint8).reshape(-1, 4) if ip.ndim == 1 else ip
-        key = np.ascontiguousarray(np.concatenate([whose, octets], axis=1))
-        keys.append(key.view(f"S{key.shape[1]}").ravel())
-    return np.isin(keys[0], keys[1])
+    return among((tenant[one[0]], one[1]), (tenant[other[0]], other[1]))
 
 
 EMPTY = Slice(

@@ -270,6 +270,12 @@ class Topology:
         """intp[S + 1]: the first endpoint of every slice, and how many there are."""
         return np.cumsum([0, *[len(part.endpoints.mac) for part in self.slices]])
 
+    @cached_property
+    def with_port_keys(self) -> tuple[tuple[int, Slice], ...]:
+        """(first endpoint, slice) of the slices of which an endpoint has `PortKeys`."""
+        found = zip(self.endpoint_edges.tolist(), self.slices, strict=False)
+        return tuple((first, part) for first, part in found if len(part.port_keys.endpoint))
+
     def slice_of_tenant(self, index: int) -> int:
         """Return the number of the slice that holds the tenant at `index`."""
         return int(np.searchsorted(self.tenant_edges, index, "right")) - 1
@@ -296,6 +302,14 @@ class Topology:
     def bare(self, endpoints: Indices) -> Flags:
         """Say of these endpoints (ascending) whether they are `Slice.bare`."""
         found = [self.slices[number].bare[rows] for number, rows in self._by_slice(endpoints)]
+        return np.concatenate(found or [np.empty(0, np.bool_)])
+
+    def known_by_mac(self, endpoints: Indices) -> Flags:
+        """Say of these endpoints (ascending) whether they are `Slice.known_by_mac`."""
+        found = [
+            np.isin(rows, self.slices[number].known_by_mac)
+            for number, rows in self._by_slice(endpoints)
+        ]
         return np.concatenate(found or [np.empty(0, np.bool_)])
 
     def with_pairs(self, endpoints: Indices) -> Indices:

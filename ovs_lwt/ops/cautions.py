@@ -148,9 +148,8 @@ def _small_mtu(topology: Topology) -> Iterator[Caution]:
 def _keys_for_nothing(topology: Topology) -> Iterator[Caution]:
     """Ports known by UUID or MAC where nothing says either: a device has no more than an alias."""
     planes = topology.vteps.plane
-    for number, part in enumerate(topology.slices):
+    for first, part in topology.with_port_keys:
         rows = part.port_keys.endpoint.astype(np.intp)
-        first = int(topology.endpoint_edges[number])
         for row in rows[_on_a_kernel(topology, part.endpoints.vtep[rows])][: _SHOWN + 1].tolist():
             tenant, _, name = topology.endpoint_id(first + row).partition("/")
             plane = planes[int(part.endpoints.vtep[row])]

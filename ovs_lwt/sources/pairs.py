@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import numpy as np
 
-from ovs_lwt.columns import Flags, Indices, Pairs4, Pairs6
+from ovs_lwt.columns import Flags, Indices, Pairs4, Pairs6, among
 from ovs_lwt.pairs import other_owners, repeated_pairs
 from ovs_lwt.sources.checks import Draft
 from ovs_lwt.sources.report import Report, Spot
@@ -85,12 +85,10 @@ class _Check:
     def _says_nothing(self) -> Flags:
         """Whether a pair is the endpoint's own MAC with an address that it lists."""
         listing, listed = self._own
-        found = np.zeros(len(self._pairs), np.bool_)
-        own = self._rows.mac[self._owner] == self._pairs.mac
-        for at in np.flatnonzero(own & np.isin(self._owner, listing)).tolist():
-            same = listed[listing == self._owner[at]] == self._pairs.ip[at]
-            found[at] = same.reshape(len(same), -1).all(axis=1).any()
-        return found
+        near = np.isin(listing, self._owner)
+        says = among((self._owner, self._pairs.ip), (listing[near], listed[near]))
+        nothing: Flags = says & (self._rows.mac[self._owner] == self._pairs.mac)
+        return nothing
 
     def _spot(self, at: int) -> Spot:
         text = pair_text(int(self._pairs.mac[at]), self._address(at))

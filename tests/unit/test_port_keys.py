@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovs_lwt import slices
 from ovs_lwt.changes import compare, hosts_touched, same
 from ovs_lwt.edit import Changes, changed
 from ovs_lwt.mistakes import OverlayInvalid, Refused
 from ovs_lwt.model import Endpoint
-from ovs_lwt.port_keys import text
+from ovs_lwt.port_keys import same_mac_beside, text
 from ovs_lwt.ports import identified, portless, resolve, strangers
 from ovs_lwt.sources import text_columns
 from ovs_lwt.sources.overlay_file import load
@@ -35,6 +36,7 @@ RED = """
     vni: 20
     endpoints:
 """
+RED_ROWS = "".join(f'      r{n}: {{host: host2, mac: "02:00:00:00:01:0{n}"}}\n' for n in range(3))
 MACS = tuple(f"02:00:00:00:00:0{n}" for n in range(10))
 
 
@@ -188,6 +190,40 @@ class TestChanged:
         assert self.put(topology, "red/d", host="host1", mac=MACS[2])
         with pytest.raises(Refused, match="red/e: a port with its MAC could be that of blue/a"):
             self.put(topology, "red/e", host="host1", mac=MACS[1], attached_mac=True)
+
+    def test_one_in_another_slice_is_seen(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many are put at once, and one of them has host and MAC of one far away."""
+        monkeypatch.setattr(slices, "SIZE", 1)
+        topology = load(written(tmp_path, endpoint("a", 1, 1, ", attached_mac: true"), RED_ROWS))
+        assert len(topology.slices) > 1
+        put = {f"red/n{n}": Endpoint(host="host2", mac=MACS[n]) for n in range(3, 8)}
+        assert changed(topology, Changes.of(topology, put))
+        put["red/n5"] = Endpoint(host="host1", mac=MACS[1])
+        with pytest.raises(Refused, match="blue/a: a port with its MAC could be that of red/n5"):
+            changed(topology, Changes.of(topology, put))
+
+
+def test_who_shares_host_and_mac() -> None:
+    """As the definition has it, of any endpoints; hosts and MACs that are unknown are nobody's."""
+    random = np.random.default_rng(1)
+    for size in (0, 1, 2, 3, 40):
+        for _ in range(20):
+            host, mac = random.integers(-1, 3, size), random.integers(0, 4, size).astype(np.uint64)
+            known = np.flatnonzero(random.integers(0, 2, size))
+            alike = {
+                row: [
+                    other
+                    for other in range(size)
+                    if other != row and (host[row], mac[row]) == (host[other], mac[other])
+                ]
+                for row in known.tolist()
+                if host[row] >= 0 and mac[row]
+            }
+            expected = [(row, others[0]) for row, others in alike.items() if others]
+            found = same_mac_beside(host, mac, known)
+            assert list(zip(*(each.tolist() for each in found), strict=True)) == expected
 
 
 class TestPorts:
