@@ -10,6 +10,7 @@ import codecs
 import csv
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ _CODED = frozenset({"tenant", "host", "spoofing", "router", "attached_mac"})
 _BLOCK = 1 << 24
 _ALONE = re.compile(rb"\r(?!\n)")
 _EMPTY = re.compile(rb"(?m)^[ \t]*,[, \t]*(?=\r?\n|\r?\Z)")
-_MAYBE_EMPTY = (b"\n,", b"\n ", b"\n\t")
+_BEFORE_HEADER = re.compile(rb"((?:[ \t]*,[, \t]*)?(?:\r?\n|\r?\Z))*")
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _MAC: TypeAdapter[str] = TypeAdapter(Mac)
@@ -90,6 +91,12 @@ class _Body:
         """Return the bytes of the rows: a view, no copy."""
         return np.frombuffer(self.data, np.uint8)[self.start :]
 
+    def empty(self) -> None:
+        """Take everything out of rows of nothing but commas, which a spreadsheet writes where rows
+        were once in use: they are empty lines then.
+        """
+        self.data = self.data[: self.start] + _EMPTY.sub(b"", self.data[self.start :])
+
     def rows(self) -> tuple[I64, I64, I64]:
         """Return where every row begins and ends in `content`, and its line number."""
         content = self.content()
@@ -122,19 +129,19 @@ def _open(data: bytes, file: str, report: Report) -> _Body | None:
             return None
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
-    if data.count(b"\r") != data.count(b"\r\n") and (alone := _ALONE.search(data)):
+    # Two bytes take the longer to look for, the more often the first of them stands there.
+    if b"\r" in data and (alone := _ALONE.search(data)):
         line = data.count(b"\n", 0, alone.start()) + 1
         report.add(
             Spot(file, line), "has a carriage return (\\r) in the middle: end lines with \\n"
         )
         return None
-    if any(start in data for start in _MAYBE_EMPTY) or data.startswith(b","):
-        # A spreadsheet writes rows that were once in use as nothing but commas.
-        data = _EMPTY.sub(b"", data)
-    if not data or data.isspace():
+    before = _BEFORE_HEADER.match(data)
+    first = before.end() if before else 0
+    rest = data[first:] if first else data
+    if not rest or rest.isspace():
         report.add(whole, f"is empty: its first line must be {','.join(REQUIRED)}")
         return None
-    first = len(data) - len(data.lstrip(b"\r\n"))
     end = data.find(b"\n", first)
     end = len(data) if end < 0 else end
     line = data.count(b"\n", 0, first) + 1
@@ -184,12 +191,13 @@ def _open_quote(body: _Body) -> int | None:
 
 
 def _table(body: _Body, report: Report) -> pa.Table:
-    whole = pa.py_buffer(body.data).slice(body.start)
-    # Only a body that begins with an empty line can hold nothing else.
-    if body.content()[:1].tobytes() in (b"\r", b"\n") and len(body.lines()) == 0:
-        whole = whole.slice(0, 0)
+    with suppress(pa.ArrowInvalid):
+        table = _parsed(_whole(body), body.header)
+        if not _begins_empty(table):
+            return table
+    body.empty()
     try:
-        return _parsed(whole, body.header)
+        return _parsed(_whole(body), body.header)
     except pa.ArrowInvalid:
         body.skipped = _odd_rows(body, report)
         if len(body.skipped) == 0:
@@ -200,6 +208,22 @@ def _table(body: _Body, report: Report) -> pa.Table:
     change[ends[body.skipped]] -= 1
     kept = body.content()[np.cumsum(change[:-1], dtype=np.int8) == 0].tobytes()
     return _parsed(pa.py_buffer(kept.strip(b"\r\n")), body.header)
+
+
+def _whole(body: _Body) -> pa.Buffer:
+    whole = pa.py_buffer(body.data).slice(body.start)
+    # Only a body that begins with an empty line can hold nothing else.
+    if body.content()[:1].tobytes() in (b"\r", b"\n") and len(body.lines()) == 0:
+        whole = whole.slice(0, 0)
+    return whole
+
+
+def _begins_empty(table: pa.Table) -> bool:
+    """Whether a row has nothing in its first column, or nothing but white space."""
+    chunks = table.column(0).chunks
+    words = [each.dictionary if pa.types.is_dictionary(each.type) else each for each in chunks]
+    lengths = [pc.binary_length(pc.ascii_trim_whitespace(each)) for each in words]
+    return any(pc.any(pc.equal(each, 0)).as_py() for each in lengths)
 
 
 def _types(header: list[str]) -> dict[str, Any]:
