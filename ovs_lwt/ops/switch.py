@@ -20,8 +20,8 @@ from ovs_lwt.vswitch.database import Database, Row
 from ovs_lwt.vswitch.prepare import datapath_type_of, is_ours
 
 _TESTED = (3, 1)  # Open vSwitch, Debian 12's
-_OFCTL_SECONDS = 10.0
 _VERSION = "ovs-vswitchd has not said its version"
+_SECONDS = 10.0  # in which a tool of Open vSwitch's answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ def read(database: Database, expected: Expected) -> SwitchFacts:
             f"there is no bridge {expected.bridge}",
             f"start the agent (ovs-lwt run OVERLAY --host {expected.host})",
         )
-        return SwitchFacts((_version(database), missing), None)
+        return SwitchFacts((_version(database, expected), missing), None)
     userspace = _userspace(database) if datapath_type_of(bridge) == "netdev" else None
     found = (
-        _version(database),
+        _version(database, expected),
         *_bridge(bridge, expected),
         *_tunnels(bridge, expected),
         *_controllers(bridge),
@@ -86,9 +86,11 @@ def read(database: Database, expected: Expected) -> SwitchFacts:
     return SwitchFacts(found, userspace)
 
 
-def _version(database: Database) -> Finding:
+def _version(database: Database, expected: Expected) -> Finding:
     root = database.root()
+    # Open vSwitch's scripts write it there. Who starts the daemons by hand does not.
     text = next(iter(root.ovs_version), "") if root is not None else ""
+    text = text or _asked_version(expected.where)
     words = text.split(".")
     if len(words) < 2 or not all(word.isdecimal() for word in words[:2]):
         return warn("open vswitch", _VERSION, "see whether it runs (systemctl status ovs-vswitchd)")
@@ -96,6 +98,23 @@ def _version(database: Database) -> Finding:
         tested = ".".join(map(str, _TESTED))
         return warn("open vswitch", f"version {text}", f"{tested} is the oldest that was tested")
     return ok("open vswitch", f"version {text}")
+
+
+def _asked_version(remote: str) -> str:
+    """What the daemon behind a database's socket says its version is; "" if it does not."""
+    directory = Path(remote.removeprefix("unix:")).parent
+    try:
+        number = (directory / "ovs-vswitchd.pid").read_text().strip()
+        done = subprocess.run(
+            ["ovs-appctl", "-t", str(directory / f"ovs-vswitchd.{number}.ctl"), "version"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next(iter(done.stdout.split()[-1:]), "")
 
 
 def _userspace(database: Database) -> dict[str, frozenset[str]]:
@@ -196,7 +215,7 @@ def _meters(expected: Expected) -> Iterator[Finding]:
             ["ovs-ofctl", "-O", "OpenFlow14", "dump-meters", f"unix:{management}"],
             capture_output=True,
             text=True,
-            timeout=_OFCTL_SECONDS,
+            timeout=_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

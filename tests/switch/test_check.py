@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,62 @@ def test_others_on_the_udp_port(host: OvsHost, overlay: Path) -> None:
         "warn",
         "VXLAN device theirs has UDP port 4789 as well",
     )
+
+
+def test_a_program_on_the_udp_port(host: OvsHost, overlay: Path) -> None:
+    listening = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "s.bind(('', 4789)); print('there', flush=True); input()"
+    )
+    command = ["ip", "netns", "exec", str(host.netns), sys.executable, "-c", listening]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "there\n"
+        (found,) = checked(host, overlay, status=0)["udp port"]
+        program.communicate("\n")
+    assert found["level"] == "warn"
+    assert "listens on UDP port 4789" in found["text"]
+    assert f"{program.pid}" in found["text"] or "python" in found["text"]
+
+
+def test_others_at_the_bridge(host: OvsHost, overlay: Path) -> None:
+    """A controller and a meter that somebody else has put there."""
+    host.vsctl("set-controller", "br-lwt", "tcp:127.0.0.1:6699")
+    host.ofctl("-O", "OpenFlow14", "add-meter", "br-lwt", "meter=7,kbps,band=type=drop,rate=1000")
+    try:
+        found = checked(host, overlay, status=0)
+    finally:
+        host.vsctl("del-controller", "br-lwt")
+        host.ofctl("-O", "OpenFlow14", "del-meters", "br-lwt")
+    (controllers,), (meters,) = found["controllers"], found["meters"]
+    assert controllers["level"] == meters["level"] == "warn"
+    assert "tcp:127.0.0.1:6699 controls br-lwt as well" in controllers["text"]
+    assert meters["text"] == "meter=7 on br-lwt: none of them is ovs-lwt's"
+
+
+def test_the_version_of_daemons_that_were_started_by_hand(host: OvsHost, overlay: Path) -> None:
+    """Only Open vSwitch's own scripts write it into the database."""
+    assert host.vsctl("get", "open_vswitch", ".", "ovs_version") == "[]"
+    (found,) = checked(host, overlay, status=0)["open vswitch"]
+    assert (found["level"], found["text"]) == (
+        "ok",
+        f"version {host.appctl('version').split()[-1]}",
+    )
+
+
+def test_the_run_directory_is_open_vswitchs_own(
+    host: OvsHost, overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OVS_RUNDIR, as Open vSwitch's tools have it.
+
+    (OVS_DBDIR is where the database's file is; who asks its server needs no file.)
+    """
+    monkeypatch.setenv("OVS_RUNDIR", str(host.rundir))
+    monkeypatch.setenv("OVS_DBDIR", "/nowhere")
+    done = cli("check", str(overlay), "--host", "host1", netns=host.netns)
+    assert done.returncode == 0, done.stdout
+    assert f"unix:{host.rundir}/db.sock answers" in done.stdout
 
 
 def test_no_database(overlay: Path, tmp_path: Path) -> None:

@@ -121,3 +121,10 @@ class TestUnits:
         assert settings("Type") == ["notify"]
         (seconds,) = settings("WatchdogSec")
         assert int(seconds) >= 10 * systemd.EVERY
+
+    def test_the_service_has_files_and_memory_enough_and_no_more(self) -> None:
+        """A switch and its callers each take a file, of which a service has 1,024 by itself."""
+        assert int(settings("LimitNOFILE")[0]) > 1024
+        assert settings("MemoryMax") == ["4G"]
+        assert int(settings("OOMScoreAdjust")[0]) < 0
+        assert settings("RestartPreventExitStatus") == ["2"]
