@@ -129,7 +129,8 @@ class Restless(threading.Thread):
     """Somebody who changes the overlay all the time; hosts learn of it one after the other.
 
     unsettled: how often the first replicator has begun to come, or the last to go, and how often
-    all hosts have then learnt of it: between the two, broadcasts may be lost (ADR 15)
+    all hosts have then learnt of it: between the two, broadcasts may be lost (ADR 15); trouble: why
+    hosts did not take a change over, which ends it; history: each change in a line
     """
 
     def __init__(self, lab: Inhabited, chance: random.Random) -> None:
@@ -140,18 +141,28 @@ class Restless(threading.Thread):
         self.changes = 0
         self.unsettled = [0, 0]
         self.trouble: list[str] = []
+        self.history: list[str] = []
 
     def run(self) -> None:
-        while not self._end.wait(0.1):
+        # A change is the first step of the next: who has not all hosts know it goes no further.
+        while not self._end.wait(0.1) and not self.trouble:
             before = copy.deepcopy(self._wanted)
             self._chance.choice(_CHANGES)(self._chance, self._wanted)
             if self._wanted == before:
                 continue
             replicated = _replicated(self._wanted) != _replicated(before)
             self.unsettled[0] += replicated
-            if not self._learn(self._wanted):
+            began = time.monotonic()
+            learnt = self._learn(self._wanted)
+            self._note(began, learnt=learnt)
+            if not learnt:
                 self._wanted = before
             self.unsettled[1] += replicated
+
+    def _note(self, began: float, *, learnt: bool) -> None:
+        vnis = {name: hex(tenant["vni"]) for name, tenant in self._wanted["tenants"].items()}
+        word = "learnt" if learnt else "refused"
+        self.history.append(f"{began:.2f} to {time.monotonic():.2f}: {word} {vnis}")
 
     def _learn(self, wanted: Overlay) -> bool:
         text = yaml.safe_dump(dict(wanted), sort_keys=False)
@@ -256,8 +267,9 @@ def storm(lab: Inhabited, frames: int, *, ethernet: bool = True, least: float = 
         seconds = time.monotonic() - began
     rate = judge.sent / seconds
     print(f"{judge.sent} frames, {restless.changes} changes, {seconds:.1f} s, {rate:.0f} a second")
-    assert not judge.found, f"seed {seed}:\n" + "\n".join(judge.found[:20])
-    assert not restless.trouble, restless.trouble[:3]
+    assert not restless.trouble, (restless.trouble[:3], judge.found[:3])
+    story = (f"seed {seed}, found at {judge.at:.2f}:", *judge.found[:20], *restless.history[-9:])
+    assert not judge.found, "\n".join(story)
     assert restless.changes > frames / 20_000
     assert judge.heard > frames * least, "a storm that nobody hears shows nothing"
 
@@ -309,16 +321,20 @@ def _all_heard(ears: Earshot, sent: Mapping[int, Sent]) -> bool:
 
 
 class Judge:
-    """Holds what was heard against what was sent. found: what should not have been."""
+    """Holds what was heard against what was sent. found: what should not have been; at: when the
+    last burst was judged
+    """
 
     def __init__(self, guests: Sequence[Guest]) -> None:
         self.guests = guests
         self._tenant = {guest.name: guest.tenant for guest in guests}
         self.sent = self.heard = 0
         self.found: list[str] = []
+        self.at = 0.0
 
     def judge(self, ears: Earshot, sent: Mapping[int, Sent], *, settled: bool) -> None:
         """Judge a burst. settled: no broadcast may have been lost while it was sent."""
+        self.at = time.monotonic()
         self.sent += len(sent)
         self.heard += len(ears.heard)
         heard = by_number(ears.heard)
