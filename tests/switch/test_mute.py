@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from ovs_lwt.veth import Mute, MuteKeeper
-from ovs_lwt.veth.mute import nft
+from ovs_lwt.veth.mute import nft, tc
 from ovs_lwt.veth.mute.devices import Device, Devices
+from ovs_lwt.veth.nftables import NftLacks
 from tests.support.ovs import eventually, in_netns, network_namespace
 
 HOST = f"mtk-{os.getpid()}-h"
@@ -290,3 +292,92 @@ def test_several_who_ask_at_once_lose_nothing() -> None:
     assert all(process.returncode == 0 for process in running)
     assert kept() == nft.Table({name: None for name in names if int(name[1:]) % 2 == 0})
     assert json.loads(in_netns(HOST, "nft", "-j", "list", "tables"))
+
+
+def test_a_guest_that_comes_back_at_the_last_moment_keeps_its_wall(
+    keeper: MuteKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `attach` puts there is not taken for what was left by the guest before."""
+    grace = 1.5
+    monkeypatch.setattr("ovs_lwt.veth.mute.keeper._GRACE", grace)
+    keep(keeper)
+    index = Devices(HOST).listed()[TAP].index
+    keeper.want({TAP: Mute("userspace", index=index)})
+    keeper.run()
+    # Detached: the device, its wall, and then its claim are gone.
+    in_netns(HOST, "ip", "link", "del", TAP)
+    gone = time.monotonic()
+    nft.keep(HOST, {}, [TAP])
+    keeper.want({})
+    assert eventually(lambda: not keeper.run() and TAP in keeper._strays, 3)
+    assert eventually(lambda: keeper.run() == [] and time.monotonic() > gone + 0.7 * grace, 3)
+    # Attached once more; its claim is still to come.
+    nft.keep(HOST, {TAP: None})
+    plug()
+    again = time.monotonic()
+    while time.monotonic() < again + 0.8 * grace:
+        keeper.run()
+        assert TAP in kept().ports
+        time.sleep(0.05)
+
+
+def test_whoever_holds_the_lock_keeps_no_agent(keeper: MuteKeeper) -> None:
+    """An `attach` that somebody has suspended (Ctrl-Z), or `flock` on the namespace by hand."""
+    with Path("/run/netns", HOST).open() as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        keeper.want({TAP: WALLED})
+        began = time.monotonic()
+        assert said(keeper, "may hear what is sent at port tap0: another process holds the lock")
+        for _ in range(20):
+            keeper.run()
+        assert time.monotonic() - began < 5
+    assert said(keeper, "is kept from the host's stack by nft")
+    assert keeper.errors() == {}
+    # What stands there is kept through the next strife, and is no cause for alarm.
+    with Path("/run/netns", HOST).open() as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        plug("tap1")
+        keeper.want({TAP: WALLED, "tap1": WALLED})
+        assert said(keeper, "at port tap1: another process")
+        assert set(keeper.errors()) == {"tap1"}
+    assert eventually(lambda: not keeper.run() and kept().ports.keys() == {TAP, "tap1"}, 5)
+
+
+def test_nft_that_hangs_is_no_reason_to_forget_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took no answer for no table would make it anew, with one port alone."""
+    nft.keep(HOST, {"others": None})
+    slow = tmp_path / "nft"
+    slow.write_text("#!/bin/sh\nexec sleep 5\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr("ovs_lwt.veth.nftables._SECONDS", 0.2)
+    with monkeypatch.context() as context:
+        context.setenv("PATH", str(tmp_path), prepend=":")
+        with pytest.raises(NftLacks, match="nft has not answered"):
+            nft.keep(HOST, {TAP: None})
+    nft.keep(HOST, {TAP: None})
+    assert kept().ports.keys() == {"others", TAP}
+
+
+def test_filters_of_tc_go_when_nft_has_come(
+    keeper: MuteKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its message asks for. They would let on an older mark, and drop the tenant's next one.
+
+    This kernel lacks the classifiers: what is told to tc is written down instead.
+    """
+    guarded: set[int] = set()
+    monkeypatch.setattr(tc, "found", lambda _: {index: {0: 2} for index in guarded})
+    monkeypatch.setattr(tc, "guard", lambda _, index, mute: guarded.add(index))
+    monkeypatch.setattr(tc, "clear", lambda _, index: guarded.discard(index))
+    with monkeypatch.context() as context:
+        context.setattr("shutil.which", lambda *_, **__: None)
+        keeper.want({TAP: Mute("route", mark=10)})
+        assert said(keeper, "filters of tc keep it from the host's stack")
+    again = MuteKeeper(HOST)
+    again.want({TAP: Mute("route", mark=10)})
+    assert guarded
+    assert said(again, "is kept from the host's stack by nft")
+    assert guarded == set()
+    again.close()

@@ -23,7 +23,7 @@ from ovs_lwt.veth.mute import nft, sysctls, tc
 from ovs_lwt.veth.mute.devices import Device, Devices
 from ovs_lwt.veth.mute.values import MASTERS, CannotMute, Mute, heard
 from ovs_lwt.veth.netlink import inside
-from ovs_lwt.veth.nftables import NftLacks
+from ovs_lwt.veth.nftables import NftBusy, NftLacks
 from ovs_lwt.veth.notices import Notices
 
 _NFNLGRP_NFTABLES: Final = 7  # include/uapi/linux/netfilter/nfnetlink.h
@@ -35,6 +35,8 @@ _LONGEST: Final = 2.0  # what is open shall not wait for a machine that is slow
 _AFTERMATH: Final = 1.0  # tc's action outlives its filter for a moment
 # An `attach` has its port's name kept before there is a device, and the claim comes last of all.
 _GRACE: Final = 60.0
+# An agent's loop does not wait for another process; it looks again soon.
+_PATIENCE: Final = 0.3
 _AGAIN: Final = "hears nothing of its guest again"
 
 
@@ -56,9 +58,11 @@ class MuteKeeper:
         self._held: dict[str, Mute] = {}
         self._errors: dict[str, str] = {}
         self._table: nft.Table | None = None
-        self._lacking = ""
-        self._strays: dict[str, float] = {}
+        self._lacking = self._busy = ""
+        # Names whose device is missed -> (how it stands with them, since when).
+        self._strays: dict[str, tuple[tuple[bool, int], float]] = {}
         self._guarded: dict[str, tuple[int, int | None]] = {}
+        self._filters_due = True
         self._devices = Devices(netns)
         groups = [
             RTNLGRP_LINK,
@@ -92,6 +96,7 @@ class MuteKeeper:
         audit = now >= self._audit_at
         heard = self._links.poll()
         self._table_due |= audit or (self._tables is not None and self._tables.poll())
+        self._filters_due |= audit
         self._due |= heard or self._table_due or now >= self._glance_at
         if not self._due or now < self._not_before:
             return []
@@ -122,15 +127,19 @@ class MuteKeeper:
     def _look(self) -> list[str]:
         there = self._devices.listed()
         self._held |= self._wanted
+        before, self._errors = self._errors, {}
+        known, asked = self._table, self._read_table()
         gone = self._gone(there)
         here = {name: mute for name, mute in self._held.items() if _is(there.get(name), mute)}
-        before, self._errors = self._errors, {}
-        said = list(self._at_the_stack(here, gone))
+        said = [] if self._busy else list(self._at_the_stack(known, here, gone, asked=asked))
+        self._blame_busy(here)
         for name in gone:
             self._held.pop(name, None)
             self._guarded.pop(name, None)
         with inside(self._netns) as host:
-            filters = tc.found(host) if any(map(self._lacks, here)) else {}
+            lacks = any(map(self._lacks, here)) or self._guarded or self._filters_due
+            filters = tc.found(host) if lacks else {}
+            self._filters_due = False
             for name, mute in here.items():
                 try:
                     said += self._at_the_device(host, name, there, mute, filters)
@@ -154,8 +163,15 @@ class MuteKeeper:
             for name in names - self._wanted.keys()
             if name not in there or (name in self._held and not _is(there[name], self._held[name]))
         }
-        self._strays = {name: self._strays.get(name, now) for name in missing}
-        return {name for name, since in self._strays.items() if now - since >= _GRACE}
+        ports = self._table.ports if self._table else {}
+        strays = self._strays
+        self._strays = {}
+        for name in missing:
+            # An `attach` that has begun since has put the name there, or another device of it.
+            state = name in ports, there[name].index if name in there else 0
+            before, since = strays.get(name, (state, now))
+            self._strays[name] = state, since if state == before else now
+        return {name for name, (_, since) in self._strays.items() if now - since >= _GRACE}
 
     def _is_there(self, name: str) -> bool:
         with entered(self._netns), suppress(OSError):
@@ -168,12 +184,24 @@ class MuteKeeper:
 
     # Where the stack begins
 
-    def _at_the_stack(self, here: Mapping[str, Mute], gone: set[str]) -> Iterator[str]:
-        known = self._table
-        if self._table_due:
+    def _read_table(self) -> bool:
+        """List our table if it is time to; whether that has been done."""
+        self._busy = ""
+        if not self._table_due:
+            return False
+        try:
             self._table = nft.read(self._netns)
-            self._table_due = False
-        elif self._lacking:
+        except NftBusy as busy:
+            self._busy = str(busy)
+            return False
+        self._table_due = False
+        return True
+
+    def _at_the_stack(
+        self, known: nft.Table | None, here: Mapping[str, Mute], gone: set[str], *, asked: bool
+    ) -> Iterator[str]:
+        """known: what the table held before it was listed; asked: whether it was, just now"""
+        if self._lacking and not asked:
             return  # asked again when it is time to look at all there is
         wanted = {name: mute.mark for name, mute in here.items() if not nft.unfit(name)}
         there = self._table or nft.Table({})
@@ -183,14 +211,27 @@ class MuteKeeper:
                 self._lacking = ""
                 return
         try:
-            nft.keep(self._netns, wanted, gone, self._is_there)
+            nft.keep(self._netns, wanted, gone, self._is_there, _PATIENCE)
+            self._table = nft.read(self._netns)
+        except NftBusy as busy:
+            self._busy = str(busy)
+            return
         except NftLacks as lacking:
             self._lacking = str(lacking)
             return
         self._lacking = ""
-        self._table = nft.read(self._netns)
         if wanted:
             yield from _said(known, there, wanted)
+
+    def _blame_busy(self, here: Mapping[str, Mute]) -> None:
+        """Name the ports that are not kept for want of a lock, and look again soon."""
+        if not self._busy:
+            return
+        self._table_due = self._due = True
+        there = self._table or nft.Table({})
+        for name, mute in here.items():
+            if not self._lacks(name) and not there.holds({name: mute.mark}):
+                self._fail(name, self._busy)
 
     # At the port itself
 
@@ -215,6 +256,10 @@ class MuteKeeper:
             yield f"port {name} {_AGAIN}: it had {', '.join(parts)}"
         lacking = self._lacks(name)
         if not lacking:
+            if device.index in filters and not self._busy:
+                # Nft is there after all. They would stay when the mark or the plane is another.
+                tc.clear(host, device.index)
+                self._guarded.pop(name, None)
             return
         right = tc.right(filters, device.index, mute)
         # The list does not say for which mark a filter is.

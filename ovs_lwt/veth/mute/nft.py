@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ovs_lwt.veth.nftables import NftLacks, alone, batch, nft
+from ovs_lwt.veth.nftables import NftBusy, NftLacks, alone, batch, nft
 
 Marks = Mapping[str, int | None]
 """Port name -> the mark of what it may send on, None: nothing."""
@@ -35,6 +35,7 @@ _NAMED: Final = {"family": "inet", "name": "ovs-lwt"}
 # nor entries of connection tracking.
 _FIRST: Final = -450
 _HANDLE: Final = "handle"
+_PATIENCE: Final = 20.0
 
 
 def _chain(name: str, hook: str) -> dict[str, Any]:
@@ -78,9 +79,12 @@ class Table:
 
 
 def read(netns: str | None) -> Table | None:
-    """What there is; None where we have no table, or no nft."""
+    """What there is; None where we have no table, or no nft. Raises NftBusy."""
     try:
         text = nft(netns, "--json", "list", "table", *_TABLE.values())
+    except NftBusy:
+        # Who took that for no table would make it anew, without the others' ports.
+        raise
     except NftLacks:
         return None
     # What is not text or not JSON has flags, which nft 1.0.6 cannot print, and we give it none.
@@ -94,16 +98,17 @@ def keep(
     ports: Marks,
     gone: Collection[str] = (),
     there: Callable[[str], bool] = lambda name: True,
+    seconds: float = _PATIENCE,
 ) -> None:
     """Keep these ports from the stack, and let go of those that are gone.
 
     there: asked of a name that is new, once nobody else changes the table: a `detach` may just have
-    let go of it
-    The table goes with the last. Raises NftLacks, with nothing changed.
+    let go of it; seconds: how long to wait for others who change it
+    The table goes with the last. Raises NftLacks or NftBusy, with nothing changed.
     """
     for why in filter(None, map(unfit, ports)):
         raise NftLacks(why)
-    with alone(netns):
+    with alone(netns, seconds):
         table = read(netns)
         before = {} if table is None else table.ports
         new = {name: mark for name, mark in ports.items() if name in before or there(name)}

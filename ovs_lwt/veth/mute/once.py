@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from ovs_lwt.veth.mute import nft, sysctls, tc
 from ovs_lwt.veth.mute.values import CannotMute, Mute
-from ovs_lwt.veth.nftables import NftLacks
+from ovs_lwt.veth.nftables import NftBusy, NftLacks
 
 _IFF_NOARP: Final = 0x80
 _ADDR_GEN_MODE_NONE: Final = 1
@@ -53,7 +54,9 @@ def settle(host: Any, netns: str | None, link: Any, mute: Mute, lacking: str) ->
 
 def release(netns: str | None, name: str) -> None:
     """Let go of a port that is gone; one that nobody keeps is fine."""
-    there = nft.read(netns)
-    if there is not None and name in there.ports:
-        # What nft cannot undo here, it had not done.
-        nft.keep(netns, {}, [name])
+    # Where nft is too busy, whoever keeps the table lets go of it: the device is gone.
+    with suppress(NftBusy):
+        there = nft.read(netns)
+        if there is not None and name in there.ports:
+            # What nft cannot undo here, it had not done.
+            nft.keep(netns, {}, [name])
