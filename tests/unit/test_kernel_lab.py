@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -143,6 +144,17 @@ def test_the_command_and_its_environment_arrive_letter_by_letter(tmp_path: Path)
         find("uml"), [sys.executable, "-c", code, odd], env={"ODD": odd}, cwd=tmp_path, timeout=20
     ) as machine:
         assert machine.wait().output.strip() == repr((odd, odd, str(tmp_path)))
+
+
+def test_a_kernel_may_open_as_many_files_as_this_machine_allows() -> None:
+    """User-mode Linux keeps open whatever was read in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1000, hard), hard))
+    try:
+        result = run_in_kernel(find("uml"), ["sh", "-c", "ulimit -n"], timeout=20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert result.output == f"{hard}\n"
 
 
 def test_output_is_heard_as_it_comes() -> None:
