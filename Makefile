@@ -6,8 +6,10 @@ BIN := $(VENVS).venv/bin
 export LATEST ROOTS COMMANDS ARGS PYTHONS EXTRA
 # Where a Ryu is: its end-to-end tests run with it.
 export OVS_LWT_RYU_PYTHON ?= $(CURDIR)/$(VENVS).venv-ryu/bin/python
-# What pytest is given, e.g. sudo make test ARGS='-k arp -x'
+# What pytest is given, e.g. sudo make test ARGS='-k arp -x'; ARGS='-n0 --pdb' runs one by one.
 ARGS ?=
+# The tests wait more than they work: two run at once, of different files, in the files' order.
+LANES := -n2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -45,10 +47,10 @@ format: setup-lint ## rewrite the code as ruff wants it
 	$(BIN)/ruff format .
 
 test: root setup-test ## every test, from a fresh clone
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(LANES) $(ARGS)
 
 test-full: root setup-test ## every test, with a million frames in the isolation test (10 minutes more)
-	$(BIN)/python -m pytest --frames 1000000 $(ARGS)
+	$(BIN)/python -m pytest $(LANES) --frames 1000000 $(ARGS)
 
 test-latest: root ## the newest of everything, in environments made for it: lint, then every test
 	rm -rf build/latest

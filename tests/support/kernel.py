@@ -10,6 +10,10 @@ soon as there is one, and here it becomes the report of the test's own item: out
 output and duration. A test that the machine never came to has failed.
 
 Tests marked `outside` are about machines, not in one: they run here, unless `host` is asked for.
+
+Where tests run side by side (pytest-xdist), each process chooses alike and any of them reports; the
+one in charge has the machines, once for all. It learns from the first process which tests are for
+which machine, and every process reads the reports in the folder of that machine.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pickle
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
@@ -28,11 +35,11 @@ from typing import Any, Final
 import pytest
 
 from ovs_lwt.lab.kernel import (
+    DIED,
     FEATURES,
     OTHERS,
     KernelMachine,
     Maker,
-    Result,
     choose,
     find,
     slowness,
@@ -46,6 +53,12 @@ _MEMORY: Final = 1024
 _WHERE_VARIABLE: Final = "OVS_LWT_KERNEL"
 _REPORTS_VARIABLE: Final = "OVS_LWT_KERNEL_REPORTS"
 _POLL: Final = 0.1
+_MACHINES: Final = "kernel-machines"
+# In the folder of all machines; in the folder of one.
+_CHOSEN, _REPORTS, _ENDED = "chosen", "reports", "ended"
+# How the process in charge tells those that run tests which folder it is.
+_FOLDER: Final = "ovs_lwt_kernel_folder"
+_FIRST: Final = "gw0"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +69,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where tests/kernel runs: a virtual machine, user-mode Linux, or this kernel."
         " Default: %(default)s",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and _REPORTS_VARIABLE not in os.environ:
+        config.pluginmanager.register(Machines(config), _MACHINES)
 
 
 def join(config: pytest.Config, folder: Path) -> None:
@@ -83,8 +101,56 @@ class Reporter:
             file.write(json.dumps(data) + "\n")
 
 
+class Machines:
+    """In the process in charge: the machines, from the choice of tests to the end of the run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._machines: list[MachineRun] = []
+        self._failures = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="ovs-lwt-kernel-"))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[_FOLDER] = str(self.folder)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any) -> None:
+        chosen = self.folder / _CHOSEN
+        # Written only if tests of the kernel are among those collected.
+        if node.gateway.id == _FIRST and chosen.exists():
+            self.start(pickle.loads(chosen.read_bytes()))
+
+    def start(self, chosen: Mapping[Maker, Sequence[str]]) -> None:
+        """Start a machine of each kind, for the tests of these nodeids."""
+        for maker, nodeids in chosen.items():
+            folder = self.folder / maker.how
+            self._machines.append(MachineRun(self._config, maker, folder, nodeids))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._failures += report.failed
+        if self._failures == self._config.option.maxfail:
+            # xdist lets each process finish its test: one may wait for a machine.
+            for machine in self._machines:
+                machine.close()
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        # Stopped early (-x, Ctrl-C), there is nobody to wait for.
+        early = session.shouldstop or session.shouldfail or session.testsfailed
+        for machine in self._machines:
+            if not early and (end := machine.wait()).status != 0:
+                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+                print(f"\n{end.words}", file=sys.stderr)
+            machine.close()
+
+    def pytest_unconfigure(self) -> None:
+        for machine in self._machines:
+            machine.close()
+        rmtree(self.folder, ignore_errors=True)
+
+
 class KernelRun:
-    """Out here: send the kernel's tests into a machine, and report what comes back."""
+    """Where tests run: keep the kernel's from running here, and report what comes back."""
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self._config = config
@@ -94,8 +160,7 @@ class KernelRun:
         )
         # nodeid -> where it runs, for those that do not run here.
         self._sent: dict[str, Place] = {}
-        self._machines: dict[Place, MachineRun] = {}
-        self._failed = False
+        self._reports: dict[Maker, Reports] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         kernel = [item for item in items if item.path.is_relative_to(self._folder)]
@@ -121,21 +186,37 @@ class KernelRun:
         first = next(unit, 0)
         items[:] = [*rest[:first], *inside, *outside, *rest[first:]]
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
-        # Chosen last: -k and -m have had their say.
-        chosen = {item.nodeid for item in items}
+    # Before xdist tells the process in charge, and the terminal us, that all is collected.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        # -k and -m have had their say.
+        chosen = {item.nodeid for item in session.items}
         self._sent = {nodeid: place for nodeid, place in self._sent.items() if nodeid in chosen}
-        if not self._sent:
-            return None
+        if self._config.option.collectonly:
+            return
+        wanted: dict[Maker, list[str]] = {}
+        for nodeid, place in self._sent.items():
+            if not isinstance(place, str):
+                wanted.setdefault(place, []).append(nodeid)
+        machines: Machines | None = self._config.pluginmanager.get_plugin(_MACHINES)
+        if machines is not None:
+            folder = machines.folder
+            machines.start(wanted)
+        else:
+            told = self._config.workerinput  # type: ignore[attr-defined]
+            folder = Path(told[_FOLDER])
+            if told["workerid"] == _FIRST:
+                (folder / _CHOSEN).write_bytes(pickle.dumps(wanted))
+        self._reports = {maker: Reports(self._config, folder / maker.how) for maker in wanted}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_report_collectionfinish(self) -> str | None:
         counts = []
         for place in dict.fromkeys(self._sent.values()):
-            nodeids = tuple(nodeid for nodeid, where in self._sent.items() if where == place)
-            if not self._config.option.collectonly:
-                self._machines[place] = MachineRun(self._config, place, nodeids)
+            number = list(self._sent.values()).count(place)
             name = "nowhere" if isinstance(place, str) else f"in {title(place.how)}"
-            counts.append(f"{len(nodeids)} of these run {name}")
-        return f"kernel tests: {', '.join(counts)}"
+            counts.append(f"{number} of these run {name}")
+        return f"kernel tests: {', '.join(counts)}" if counts else None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -144,25 +225,12 @@ class KernelRun:
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._machines[place].reports(item):
-            self._failed = self._failed or report.failed
+        for report in (
+            [lost(item, place)] if isinstance(place, str) else self._reports[place].of(item)
+        ):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        for machine in self._machines.values():
-            # Stopped early (-x, Ctrl-C), there is nobody to wait for.
-            if not (session.shouldstop or session.shouldfail) and not self._failed:
-                result = machine.wait()
-                if result is not None and result.status != 0:
-                    session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-                    print(f"\n{machine.describe(result)}", file=sys.stderr)
-            machine.close()
-
-    def pytest_unconfigure(self) -> None:
-        for machine in self._machines.values():
-            machine.close()
 
 
 Place = Maker | str
@@ -184,77 +252,119 @@ def place_for(where: str, needs: frozenset[str]) -> Place | None:
         return str(refused)
 
 
-class MachineRun:
-    """One pytest in one machine, running the tests `nodeids`."""
+def lost(item: pytest.Item, why: str) -> pytest.TestReport:
+    """What to report of a test that no machine came to the end of."""
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={},
+        outcome="failed",
+        longrepr=f"no result came from the kernel lab: {why}",
+        when="call",
+    )
 
-    def __init__(self, config: pytest.Config, place: Place, nodeids: tuple[str, ...]) -> None:
-        self._config = config
-        self._out = Path(tempfile.mkdtemp(prefix="ovs-lwt-kernel-"))
-        self._reports = self._out / "reports"
-        self._read = 0
-        self._known: dict[str, list[pytest.TestReport]] = {}
-        self._refused = ""
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a machine ended: the status of its pytest, and what there is to say of it.
+
+    Nothing, if it is we who ended it, early.
+    """
+
+    status: int
+    words: str
+
+
+class MachineRun:
+    """One pytest in one machine, running the tests `nodeids`; what comes of it is in `folder`."""
+
+    def __init__(
+        self, config: pytest.Config, maker: Maker, folder: Path, nodeids: Sequence[str]
+    ) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._enough = threading.Event()
         command = [sys.executable, "-m", "pytest", "-q", f"--rootdir={config.rootpath}"]
         # What fails looks as it would here. The cache of what failed last is ours alone.
         colour = "yes" if config.get_terminal_writer().hasmarkup else "no"
         command += ["-p", "no:cacheprovider", f"--tb={config.option.tbstyle}", f"--color={colour}"]
-        command += ["--junitxml", str(self._out / "junit.xml"), *nodeids]
+        command += ["--junitxml", str(folder / "junit.xml"), *nodeids]
         environment = os.environ | {
             _WHERE_VARIABLE: "host",
-            _REPORTS_VARIABLE: str(self._reports),
+            _REPORTS_VARIABLE: str(folder / _REPORTS),
         }
         # Compiling takes long there, and there is nothing to keep clean.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        self._machine: KernelMachine | None = None
-        if isinstance(place, str):
-            self._refused = place
-            return
         machine = KernelMachine(
-            place,
+            maker,
             command,
             env=environment,
             cwd=config.rootpath,
-            out=self._out,
-            timeout=_SECONDS * slowness(place.how),
+            out=folder,
+            timeout=_SECONDS * slowness(maker.how),
             memory=_MEMORY,
         )
+        self._follower = threading.Thread(target=self._follow, args=[machine], daemon=True)
+        self._follower.start()
+
+    def wait(self) -> End:
+        """Wait for the machine's end."""
+        self._follower.join()
+        return End(**json.loads((self._folder / _ENDED).read_text()))
+
+    def close(self) -> None:
+        """End the machine if it still runs; twice does no harm."""
+        self._enough.set()
+        self._follower.join()
+
+    def _follow(self, machine: KernelMachine) -> None:
         try:
             machine.start()
-            self._machine = machine
+            while machine.running and not self._enough.wait(_POLL):
+                pass
+            result = machine.end()
+            how = "was stopped: it took too long" if result.timed_out else f"ended: {result.status}"
+            words = f"the kernel tests' machine {how}\n{result.console}\n{result.output}"
+            end = End(result.status, "" if self._enough.is_set() else words)
         except Refused as refused:
-            self._refused = str(refused)
+            end = End(DIED, str(refused))
+        # Whoever reads it reads all of it.
+        new = self._folder / f"{_ENDED}.new"
+        new.write_text(json.dumps(asdict(end)))
+        new.rename(self._folder / _ENDED)
 
-    def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+
+class Reports:
+    """What has come from the machine with this folder."""
+
+    def __init__(self, config: pytest.Config, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        self._read = 0
+        self._known: dict[str, list[pytest.TestReport]] = {}
+
+    def of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """Yield the reports of `item` (setup, call, teardown) once they are here."""
+        ended = self._folder / _ENDED
         while True:
-            ended = self._machine is None or not self._machine.running
+            over = ended.exists()
             self._collect()
             mine = self._known.get(item.nodeid, [])
-            if ended or any(report.when == "teardown" for report in mine):
+            if over or any(report.when == "teardown" for report in mine):
                 break
             time.sleep(_POLL)
         yield from mine
         if not any(report.when == "teardown" for report in mine):
-            yield self._lost(item)
-
-    def wait(self) -> Result | None:
-        """Wait for the machine's end; None if there never was one."""
-        return None if self._machine is None else self._machine.wait()
-
-    def close(self) -> None:
-        if self._machine is not None:
-            self._machine.close()
-        rmtree(self._out, ignore_errors=True)
-
-    def describe(self, result: Result) -> str:
-        how = "was stopped: it took too long" if result.timed_out else f"ended: {result.status}"
-        return f"the kernel tests' machine {how}\n{result.console}\n{result.output}"
+            words = json.loads(ended.read_text())["words"]
+            if words:
+                yield lost(item, words)
 
     def _collect(self) -> None:
         """Read the reports that have been written since."""
-        if not self._reports.exists():
+        reports = self._folder / _REPORTS
+        if not reports.exists():
             return
-        with self._reports.open() as file:
+        with reports.open() as file:
             file.seek(self._read)
             text = file.read()
         whole = text[: text.rfind("\n") + 1]
@@ -264,15 +374,3 @@ class MachineRun:
                 config=self._config, data=json.loads(line)
             )
             self._known.setdefault(report.nodeid, []).append(report)
-
-    def _lost(self, item: pytest.Item) -> pytest.TestReport:
-        result = self.wait()
-        why = self._refused if result is None else self.describe(result)
-        return pytest.TestReport(
-            nodeid=item.nodeid,
-            location=item.location,
-            keywords={},
-            outcome="failed",
-            longrepr=f"no result came from the kernel lab: {why}",
-            when="call",
-        )

@@ -236,28 +236,30 @@ def test_pairs_come_and_go_with_the_overlay(tmp_path: Path) -> None:
     """After each change the switches hold what export says, and packets go where it says."""
     with laboratory(copy.deepcopy(OVERLAY), tmp_path) as lab:
 
-        def reached() -> set[str]:
-            with lab.listening() as wires:
-                mark = token()
-                wires.say("blue/a", ethernet(lab.mac("blue/a"), VMAC, mark))
-                heard = wires.heard(mark)
-                assert set(heard.values()) <= {1}
-                return set(heard)
+        def reached(wires: Wires) -> set[str]:
+            mark = token()
+            wires.say("blue/a", ethernet(lab.mac("blue/a"), VMAC, mark))
+            heard = wires.heard(mark)
+            assert set(heard.values()) <= {1}
+            return set(heard)
 
-        assert reached() == set(ROUTERS)
-        lab.change(lambda overlay: endpoint(overlay, "blue/r3").pop("allowed_pairs"))
-        assert reached() == {"blue/r1", "blue/r2"}
-        lab.change(lambda overlay: endpoint(overlay, "blue/r2").pop("allowed_pairs"))
-        assert reached() == {"blue/r1"}
-        lab.change(lambda overlay: endpoint(overlay, "blue/c").update(allowed_pairs=pairs()[:1]))
-        assert reached() == {"blue/r1", "blue/c"}
-        lab.change(lambda overlay: endpoint(overlay, "blue/r1").pop("allowed_pairs"))
-        assert reached() == {"blue/c"}
-        # Nobody: an unknown MAC like any other.
-        lab.change(lambda overlay: endpoint(overlay, "blue/c").pop("allowed_pairs"))
-        assert reached() == set(lab.peers("blue/a"))
+        with lab.listening() as wires:
+            assert reached(wires) == set(ROUTERS)
+            lab.change(lambda overlay: endpoint(overlay, "blue/r3").pop("allowed_pairs"))
+            assert reached(wires) == {"blue/r1", "blue/r2"}
+            lab.change(lambda overlay: endpoint(overlay, "blue/r2").pop("allowed_pairs"))
+            assert reached(wires) == {"blue/r1"}
+            pair = pairs()[:1]
+            lab.change(lambda overlay: endpoint(overlay, "blue/c").update(allowed_pairs=pair))
+            assert reached(wires) == {"blue/r1", "blue/c"}
+            lab.change(lambda overlay: endpoint(overlay, "blue/r1").pop("allowed_pairs"))
+            assert reached(wires) == {"blue/c"}
+            # Nobody: an unknown MAC like any other.
+            lab.change(lambda overlay: endpoint(overlay, "blue/c").pop("allowed_pairs"))
+            assert reached(wires) == set(lab.peers("blue/a"))
         lab.change(lambda overlay: endpoint(overlay, "blue/r1").update(allowed_pairs=pairs()))
         lab.change(lambda overlay: endpoint(overlay, "blue/a").update(allowed_pairs=pairs()))
         lab.detach("blue/r1")
         lab.attach("blue/r1", "host1")
-        assert reached() == {"blue/r1"}
+        with lab.listening() as wires:
+            assert reached(wires) == {"blue/r1"}

@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).parents[2]
 LONGEST_MODULE = 500
 # Written apart, so that this file does not find itself.
 UNFINISHED = re.compile(
-    "|".join(["TO" + "DO", "FIX" + "ME", r"pytest\.mark\.sk" + "ip", "xf" + "ail"])
+    "|".join(["TO" + "DO", "FIX" + "ME", r"pytest\.mark\.sk" + "ip", r"\bxf" + "ail"])
 )
 
 

@@ -357,14 +357,27 @@ def test_never_reached():
 """
 
 
-def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+LONG_SUITE = """
+import time
+import pytest
+
+def test_long():
+    time.sleep(60)
+
+@pytest.mark.outside
+def test_wrong_elsewhere():
+    assert not "right"
+"""
+
+
+def suite(folder: Path, *arguments: str, tests: str = SUITE) -> subprocess.CompletedProcess[str]:
     (folder / "pytest.ini").touch()
     (folder / "conftest.py").write_text(
-        "from pathlib import Path\nfrom tests.support import kernel\n"
-        "pytest_addoption = kernel.pytest_addoption\n"
-        "def pytest_configure(config):\n    kernel.join(config, Path(__file__).parent)\n"
+        "from pathlib import Path\npytest_plugins = ['tests.support.kernel']\n"
+        "def pytest_configure(config):\n    from tests.support import kernel\n"
+        "    kernel.join(config, Path(__file__).parent)\n"
     )
-    (folder / "test_suite.py").write_text(SUITE)
+    (folder / "test_suite.py").write_text(tests)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "--kernel=uml", *arguments],
         cwd=folder,
@@ -391,6 +404,30 @@ def test_each_test_in_a_machine_is_reported_as_itself(tmp_path: Path) -> None:
         "3 failed, 2 passed",
     ):
         assert line in done.stdout
+
+
+def test_processes_side_by_side_share_one_machine(tmp_path: Path, kernel: Path) -> None:
+    kernel.write_text(STAND_IN.replace("sleep 1000", f"echo on >>{tmp_path}/machines; sleep 1000"))
+    done = suite(tmp_path, "-n2", "--dist=load")
+    assert done.returncode == 1, done.stdout
+    for line in (
+        "PASSED test_suite.py::test_fine",
+        "PASSED test_suite.py::test_machine",
+        "assert (1 + 1) == 3",
+        "no result came from the kernel lab: the kernel tests' machine ended: 9",
+        "3 failed, 2 passed",
+    ):
+        assert line in done.stdout
+    assert (tmp_path / "machines").read_text() == "on\n"
+
+
+def test_a_run_that_stops_early_waits_for_no_machine(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = suite(tmp_path, "-x", "-n2", "--dist=load", tests=LONG_SUITE)
+    assert "FAILED test_suite.py::test_wrong_elsewhere" in done.stdout
+    assert "= 1 failed in " in done.stdout
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
+    assert time.monotonic() - started < 40, "test_long takes a minute"
 
 
 def test_only_what_was_chosen_runs_in_the_machine(tmp_path: Path) -> None:

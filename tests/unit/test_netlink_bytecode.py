@@ -121,6 +121,10 @@ def test_what_is_for_everybody_is_meant(frame: bytes, held: bool) -> None:
         ethernet(MAC, "ff:ff:ff:ff:ff:ff", MARK),
         ethernet(MAC, "ff:ff:ff:ff:ff:ff", MARK, EXPERIMENT + 1),
     ],
+    ids=[
+        *("request", "reply", "reverse-request", "probe-of-loopback", "multicast", "to-one"),
+        *("NA-to-one", "NS", "RS", "MLD", "NA-behind-extension", "echo", "EXPERIMENT", "other"),
+    ],
 )
 def test_what_the_bridge_floods_or_answers_by_itself_is_not(frame: bytes) -> None:
     """A copy of it would come to the other hosts a second time."""
