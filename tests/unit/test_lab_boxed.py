@@ -41,9 +41,12 @@ from tests.support.ovs import eventually
 
 LOOP = "while :; do sleep 0.05; done"
 
+# Under nohup all that the tests start ignores SIGHUP: a client and its command must not.
 _SERVER = """
-import os, sys
+import os, signal, sys
 from ovs_lwt.lab.boxed import command, server
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 class Program:
     def main():
@@ -142,6 +145,7 @@ class Box:
 def be_client(
     labs: Path, lab: record.BoxedLab, words: Sequence[str], env: Mapping[str, str], cwd: str
 ) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     pytest.MonkeyPatch().setattr(record, "LABS", labs)
     os.environ.update(env)
     os.chdir(cwd)
