@@ -157,6 +157,11 @@ def test_a_kernel_may_open_as_many_files_as_this_machine_allows() -> None:
     assert result.output == f"{hard}\n"
 
 
+def test_a_machine_that_is_ended_before_it_starts_has_said_nothing() -> None:
+    with KernelMachine(find("uml"), ["true"]) as machine:
+        assert machine.end() == Result(DIED, "", "")
+
+
 def test_output_is_heard_as_it_comes() -> None:
     heard: list[bytes] = []
     command = ["sh", "-c", "echo first; sleep 100"]

@@ -248,7 +248,11 @@ def run_in_kernel(
 
 
 def _console(work: Path) -> str:
-    return (work / leash.CONSOLE).read_text("utf-8", errors="replace")
+    try:
+        return (work / leash.CONSOLE).read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        # It is made when the machine starts, and that one was not given the time.
+        return ""
 
 
 def _work_parent() -> str:
