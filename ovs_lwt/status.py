@@ -22,6 +22,15 @@ IN_SYNC: Final = "in-sync"
 DEGRADED: Final = "degraded"
 """What is installed is what the overlay says, and packets may not pass, or more than should."""
 
+_WAITING: Final = {
+    "offline": "for the switch, which has not called: does ovs-vswitchd run?",
+    "reading": "for the list of what is installed",
+    "loading": "for the switch to take what is new",
+    "committing": "for the switch to put it in force",
+    "writing": "for the kernel to take what is new",
+}
+"""What a host waits for, by its session's state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -46,6 +55,7 @@ def of_host(
         **about,
         "state": _state(sync, told),
         "sync": sync,
+        "waiting": _WAITING.get(sync),
         "findings": [finding.as_json() for finding in told],
         "checked": _since_then(checked.at) if checked else None,
     }
@@ -59,7 +69,8 @@ def in_short(
     """
     told = _told(found, checked)
     failing = [finding.sentence for finding in told if finding.level is Level.FAIL]
-    return _state(sync, told), next(iter([*failing, *refusals]), "")
+    waiting = [f"waiting {what}" for state, what in _WAITING.items() if state == sync]
+    return _state(sync, told), next(iter([*failing, *refusals, *waiting]), "")
 
 
 def _told(found: Sequence[Finding], checked: Checked | None) -> list[Finding]:

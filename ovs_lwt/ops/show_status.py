@@ -92,6 +92,8 @@ def _host(name: str, about: Mapping[str, Any]) -> Iterator[str]:
         f"{about[kind]:,} {kind}" for kind in _KINDS if about.get(kind) is not None
     )
     yield f"{name}  {about['state']}  plane {about['plane']}, {installed}{_last(about)}"
+    if about.get("waiting"):
+        yield f"  waiting {about['waiting']}"
     for finding in about["findings"]:
         mend = f" → {finding['mend']}" if finding["mend"] else ""
         yield f"  {finding['level']}  {finding['subject']}: {finding['text']}{mend}"

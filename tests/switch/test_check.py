@@ -271,6 +271,17 @@ def test_no_database(overlay: Path, tmp_path: Path) -> None:
     assert "start Open vSwitch" in done.stdout
 
 
+def test_of_a_database_that_is_dead_nothing_is_made_up(host: OvsHost, overlay: Path) -> None:
+    """Whose datapath it is nobody knows then: the kernel's would have its half of the tunnel."""
+    host.stop_ovsdb()
+    try:
+        found = checked(host, overlay, status=1)
+    finally:
+        host.start_ovsdb()
+    assert failures(found).keys() == {"ovsdb"}
+    assert found["uplink"], "what does not depend on it is looked at"
+
+
 def test_which_host_is_this(host: OvsHost, overlay: Path) -> None:
     """Without --host it is the machine's name, and a wrong one is no riddle."""
     done = cli("check", str(overlay), "--ovsdb", host.remote, netns=host.netns)

@@ -88,6 +88,22 @@ def test_the_uplink_is_down(stage: tuple[OvsHost, Controller]) -> None:
     assert eventually(lambda: "is right again: u0 has no carrier" in running.log)
 
 
+def test_the_switch_is_away(stage: tuple[OvsHost, Controller]) -> None:
+    host, running = stage
+    host.stop_vswitchd()
+    try:
+        assert eventually(lambda: running.state() == "offline"), running.log
+        status, done = asked(stage)
+        assert status == 3
+        assert "host1  offline" in done.stdout
+        assert "  waiting for the switch, which has not called" in done.stdout
+        assert str(running.status()["waiting"]).startswith("for the switch, which has not called")
+    finally:
+        host.start_vswitchd()
+    assert running.in_sync("blue/web1"), running.log
+    assert running.status()["waiting"] is None
+
+
 def test_check_asks_the_agent_what_to_look_for(stage: tuple[OvsHost, Controller]) -> None:
     host, running = stage
     done = cli("check", "--control", str(running.control), netns=host.netns)

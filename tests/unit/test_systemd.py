@@ -117,7 +117,8 @@ def test_an_agent_says_how_it_is(systemd: Listener, monkeypatch: pytest.MonkeyPa
     def story() -> Story:
         world.now += 10
         yield
-        assert "STATUS=host1: offline" in systemd.heard()
+        waiting = "waiting for the switch, which has not called: does ovs-vswitchd run?"
+        assert f"STATUS=host1: offline: {waiting}" in systemd.heard()
         world.connect("host1")
         yield
         world.now += 10
