@@ -43,6 +43,7 @@ class Intake:
     _last_good: bool = False
     _read: float = 0.0
     _told: dict[str, Any] = field(default_factory=dict)
+    _unkept: str = ""
 
     def first(self) -> Topology:
         """What to run at start: what the source says, or what was last accepted.
@@ -97,13 +98,15 @@ class Intake:
 
     def findings(self) -> tuple[Finding, ...]:
         """What is to be said on every host."""
+        unkept = f"cannot be kept for a start onto a broken file: {self._unkept}"
+        kept = (warn(_SUBJECT, unkept, "make room in --state"),) if self._unkept else ()
         if not self.refused:
-            return ()
+            return kept
         told = "; ".join(self.refused[:3]) + ("; …" if len(self.refused) > 3 else "")
         mend = "mend it, then ovs-lwt reload (or see `ovs-lwt status`)"
         if self._last_good:
             return (fail(_SUBJECT, f"runs the one that was last good: {told}", mend),)
-        return (warn(_SUBJECT, f"what is on disk is not taken over: {told}", mend),)
+        return (warn(_SUBJECT, f"what is on disk is not taken over: {told}", mend), *kept)
 
     def status(self) -> dict[str, Any]:
         """The part of `status` about the overlay."""
@@ -113,9 +116,11 @@ class Intake:
     def _take(self, topology: Topology, renamed: dict[str, str] | Any) -> Topology:
         self.refused, self._last_good, self.renamed = (), False, dict(renamed)
         self._note(topology)
+        self._unkept = ""
         try:
             self.source.accept()
         except OSError as error:
+            self._unkept = str(error)
             LOG.warning(
                 "the overlay is taken over and cannot be kept for the next start: %s", error
             )

@@ -111,6 +111,21 @@ def test_the_copy_is_for_nobody_else(path: Path) -> None:
         assert file.stat().st_mode & 0o077 == 0 or file.name == "SHA256SUMS"
 
 
+def test_an_overlay_that_cannot_be_kept_is_said_until_it_can(path: Path) -> None:
+    """The disk is full, or read-only: the next boot may be onto a broken file."""
+    in_the_way = path.parent / "accepted"
+    in_the_way.write_text("")
+    intake = started(path)
+    running = intake.first()
+    (finding,) = intake.findings()
+    assert finding.level is Level.WARN
+    assert finding.text.startswith("cannot be kept for a start onto a broken file: ")
+    in_the_way.unlink()
+    intake.accept(intake.next(running))
+    assert intake.findings() == ()
+    assert started(path).source.accepted()
+
+
 def test_a_start_after_numbers_have_changed_hands_leaves_those_tenants_out(path: Path) -> None:
     """Others may have done both steps meanwhile: this host does not speak for either."""
     overlay = two_tenants()
