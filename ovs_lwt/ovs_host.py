@@ -32,6 +32,9 @@ from ovs_lwt.vswitch.watched import WatchedSwitch
 _PACKET_IN = 10  # ofp_type
 _CHUNK = 1 << 19  # bytes handed to a connection at a time
 _CALLS_WITHIN = 3.0  # seconds in which a switch calls that has been told where
+_CALLS_AGAIN = 10.0  # ... and in which one calls that was restarted
+_MISSED = "its switch does not call, and forwards by what it holds, if it lives"
+_MISSED_MEND = "see whether ovs-vswitchd runs (systemctl status ovs-vswitchd), and its log"
 _WAITING = (State.READING, State.LOADING, State.COMMITTING)
 
 
@@ -64,6 +67,9 @@ class OvsHost:
         # Until when its switch, once prepared, is expected to call; and whether that is so now.
         self._awaited, self._awaiting = float("-inf"), False
         self._now = 0.0
+        # Since when nobody is connected, None while somebody is; and whether that is too long.
+        self._alone: float | None = None
+        self._missed = False
         self._view: View | None = None
         self.strangers: dict[str, str] = {}
         self._found: tuple[LocalPort, ...] = ()
@@ -268,6 +274,7 @@ class OvsHost:
         if self.preparing:
             self._awaited = now + _CALLS_WITHIN
         self._awaiting = now < self._awaited
+        self._miss(now)
         self._end_offer(now)
         if not self._claimants.contested:
             return
@@ -284,6 +291,18 @@ class OvsHost:
         if self._claimants.kept:
             self._claimants.kept = False
             self._voice.say(logging.WARNING, "its switch answers: the other connection has to wait")
+
+    def _miss(self, now: float) -> None:
+        """Take note of a switch that has not called for long, for no reason that is known."""
+        if self.connection is not None:
+            self._alone, self._missed = None, False
+            return
+        self._alone = now if self._alone is None else self._alone
+        known = self.preparing or self.trouble is not None or not self.switch.connected
+        missed = not known and now - self._alone > _CALLS_AGAIN
+        if missed and not self._missed:
+            self._voice.say(logging.WARNING, f"{_MISSED}: {_MISSED_MEND}")
+        self._missed = missed
 
     def _end_offer(self, now: float) -> None:
         """End the offer to replicate, once its grace is over. The flows follow the port."""
@@ -440,6 +459,8 @@ class OvsHost:
                     "see whether it runs (systemctl status ovsdb-server)",
                 )
             )
+        if self._missed:
+            found.append(fail("switch", _MISSED, _MISSED_MEND))
         found += self.session.foreign.findings(self._options.bridge)
         return [*found, *self._mutes.findings(), *self._unlisted.findings(self._now)]
 
