@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovs_lwt.claims import ATTACHED_MAC_KEY, ENDPOINT_KEY, IFACE_ID_KEY
 from ovs_lwt.findings import Finding, fail, ok, warn
 from ovs_lwt.mistakes import NotNow, Refused, listing
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.vswitch.database import Database, Row
-from ovs_lwt.vswitch.prepare import datapath_type_of, is_ours
+from ovs_lwt.vswitch.prepare import CONTRARY, STILL, datapath_type_of, is_ours
 
 _TESTED = (3, 1)  # Open vSwitch, Debian 12's
+_CLAIMS = {ENDPOINT_KEY, IFACE_ID_KEY, ATTACHED_MAC_KEY}
 _VERSION = "ovs-vswitchd has not said its version"
 _SECONDS = 10.0  # in which a tool of Open vSwitch's answers
 
@@ -78,7 +80,9 @@ def read(database: Database, expected: Expected) -> SwitchFacts:
     userspace = _userspace(database) if datapath_type_of(bridge) == "netdev" else None
     found = (
         _version(database, expected),
+        *_restoring(database),
         *_bridge(bridge, expected),
+        *_mirrors(bridge),
         *_tunnels(bridge, expected),
         *_controllers(bridge),
         *_meters(expected),
@@ -142,6 +146,49 @@ def _bridge(bridge: Row, expected: Expected) -> Iterator[Finding]:
         kind = "userspace" if datapath_type_of(bridge) == "netdev" else "kernel"
         yield ok("bridge", f"{bridge.name}, {kind} datapath, fail_mode secure")
 
+    for column in STILL:
+        if getattr(bridge, column):
+            yield fail(
+                "bridge",
+                f"{bridge.name} has {column}=true: it holds ports still, and listens to guests'"
+                " spanning trees",
+                f"ovs-vsctl set bridge {bridge.name} {column}=false (a running agent does it)",
+            )
+
+
+def _restoring(database: Database) -> Iterator[Finding]:
+    """ovs-ctl sets this while it restarts ovs-vswitchd; if it is killed meanwhile it stays."""
+    root = database.root()
+    if root is not None and root.other_config.get("flow-restore-wait") == "true":
+        yield fail(
+            "open vswitch",
+            "other_config:flow-restore-wait is set: once restarted, ovs-vswitchd forwards nothing"
+            " and calls no controller",
+            "ovs-vsctl --no-wait remove Open_vSwitch . other_config flow-restore-wait",
+        )
+
+
+def _mirrors(bridge: Row) -> Iterator[Finding]:
+    """Copies of what guests say. They go past all flows."""
+    for row in bridge.mirrors:
+        interfaces = [each for port in row.output_port for each in port.interfaces]
+        guests = [each.name for each in interfaces if each.external_ids.keys() & _CLAIMS]
+        if row.output_vlan or guests:
+            where = f"port {listing(guests)}" if guests else "every port"
+            yield fail(
+                "mirrors",
+                f"mirror '{row.name}' of {bridge.name} copies what guests say to {where}, so that"
+                " tenants hear each other",
+                f"ovs-vsctl clear bridge {bridge.name} mirrors",
+            )
+        elif interfaces:
+            yield warn(
+                "mirrors",
+                f"mirror '{row.name}' of {bridge.name} copies what guests say to port"
+                f" {listing(each.name for each in interfaces)}",
+                f"if nobody listens any more: ovs-vsctl clear bridge {bridge.name} mirrors",
+            )
+
 
 def _tunnels(bridge: Row, expected: Expected) -> Iterator[Finding]:
     subject = "tunnel port"
@@ -153,6 +200,12 @@ def _tunnels(bridge: Row, expected: Expected) -> Iterator[Finding]:
                 subject,
                 f"{bridge.name} has no port {name}",
                 f"start the agent (ovs-lwt run OVERLAY --host {expected.host}), which makes it",
+            )
+        elif row.type != "vxlan":
+            yield fail(
+                subject,
+                f"{name} has type {row.type or 'system'}, not vxlan",
+                f"ovs-vsctl del-port {name}, and start the agent (one that runs does it)",
             )
         elif error := next(iter(row.error), None):
             yield fail(subject, f"{name} does not work: {error}", "see what has its UDP port")
@@ -173,6 +226,9 @@ def _tunnels(bridge: Row, expected: Expected) -> Iterator[Finding]:
 
 
 def _wrong(options: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
+    for key in CONTRARY:
+        if key in options:
+            yield f"{key}={options[key]}, not nothing"
     for key, value in wanted.items():
         if options.get(key) != value:
             yield f"{key}={options.get(key, 'nothing')}, not {value}"
@@ -218,7 +274,14 @@ def _meters(expected: Expected) -> Iterator[Finding]:
             timeout=_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        yield warn(
+            subject,
+            f"{expected.bridge} does not answer within {_SECONDS:.0f} s",
+            "see whether ovs-vswitchd runs, and its log",
+        )
+        return
+    except OSError as error:
         yield warn(
             subject, f"ovs-ofctl cannot ask {expected.bridge}: {error}", "install or free it"
         )

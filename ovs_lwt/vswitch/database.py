@@ -20,7 +20,7 @@ from ovs_lwt.ovslib import ovs
 
 _DATABASE: Final = "Open_vSwitch"
 _COLUMNS: Final = {
-    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg", "ovs_version"],
+    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg", "ovs_version", "other_config"],
     "Bridge": [
         "name",
         "datapath_type",
@@ -32,6 +32,9 @@ _COLUMNS: Final = {
         "other_config",
         "external_ids",
         "flow_tables",
+        "stp_enable",
+        "rstp_enable",
+        "mirrors",
     ],
     "Port": ["name", "interfaces"],
     "Interface": [
@@ -56,7 +59,8 @@ _COLUMNS: Final = {
         "controller_burst_limit",
         "external_ids",
     ],
-    "Flow_Table": ["name", "external_ids"],
+    "Flow_Table": ["name", "flow_limit", "external_ids"],
+    "Mirror": ["name", "output_port", "output_vlan"],
 }
 # The server is on this machine: look for it again at once, and then every second.
 _BACKOFF_MS: Final = (200, 1000)

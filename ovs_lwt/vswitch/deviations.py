@@ -8,15 +8,30 @@ from collections.abc import Iterator
 
 from ovs_lwt.names import kernel_half
 from ovs_lwt.vswitch.database import Database, Row
-from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, SwitchPlan, TunnelPlan
-from ovs_lwt.vswitch.prepare import CONTROLLER, PROTOCOLS, datapath_type_of, is_ours
+from ovs_lwt.vswitch.plan import HIGHEST_OFPORT, DatapathType, SwitchPlan, TunnelPlan
+from ovs_lwt.vswitch.prepare import (
+    CONTRARY,
+    CONTROLLER,
+    PROTOCOLS,
+    STILL,
+    datapath_type_of,
+    is_ours,
+)
 
 
-def deviations(database: Database, plan: SwitchPlan) -> list[str]:
-    """Return what of the plan is not so. Settings that the plan says nothing of are anybody's."""
+def deviations(
+    database: Database, plan: SwitchPlan, datapath_type: DatapathType | None = None
+) -> list[str]:
+    """Return what of the plan is not so. Settings that the plan says nothing of are anybody's.
+
+    datapath_type: what the bridge's is to be; None: anything
+    """
     bridge = database.named("Bridge", plan.bridge)
     if bridge is None:
         return [f"there was no bridge {plan.bridge}"]
+    if datapath_type is not None and datapath_type_of(bridge) != datapath_type:
+        # Nothing else of it can be so.
+        return [f"{plan.bridge} had datapath {datapath_type_of(bridge)}, not {datapath_type}"]
     return [*_bridge(bridge, plan), *_tunnels(bridge, plan), *_controller(bridge, plan)]
 
 
@@ -54,6 +69,12 @@ def _bridge(bridge: Row, plan: SwitchPlan) -> Iterator[str]:
     spoken = set(bridge.protocols)
     if spoken and not spoken >= PROTOCOLS:
         yield f"{name} spoke {' and '.join(sorted(spoken))} alone"
+    for column in STILL:
+        if getattr(bridge, column):
+            yield f"{name} had {column}=true, which holds ports still"
+    for row in bridge.flow_tables.values():
+        if row.flow_limit and next(iter(row.name), None) in dict(plan.table_names).values():
+            yield f"table {row.name[0]} of {name} could hold {row.flow_limit[0]} flows alone"
     rows = {number: list(row.name) for number, row in bridge.flow_tables.items()}
     if any(rows.get(number) != [table] for number, table in plan.table_names):
         yield f"tables of {name} had lost their names"
@@ -72,7 +93,12 @@ def _tunnels(bridge: Row, plan: SwitchPlan) -> Iterator[str]:
 
 
 def _tunnel(row: Row, tunnel: TunnelPlan) -> Iterator[str]:
+    if row.type != "vxlan":
+        yield f"{tunnel.name} had type {row.type or 'system'}, not vxlan"
     options = dict(row.options)
+    for key in CONTRARY:
+        if key in options:
+            yield f"{tunnel.name} had {key}={options[key]}"
     for key, value in tunnel.options.items():
         if options.get(key) != value:
             yield f"{tunnel.name} had {key}={options.get(key, 'nothing')}, not {value}"

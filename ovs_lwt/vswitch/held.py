@@ -61,11 +61,11 @@ class HeldSwitch(LocalSwitch):
         nothing. May be called from any thread.
         """
         with self._database.guard:
-            refuse_conflicts(self._database, plan)
+            refuse_conflicts(self._database, plan, self._made)
 
     def deviations(self, plan: SwitchPlan) -> list[str]:
         """Return what of the plan is not so, a sentence each; wait for nothing."""
-        return deviations(self._database, plan)
+        return deviations(self._database, plan, self._datapath)
 
     def halves_gone(self, plan: SwitchPlan) -> list[str]:
         """Return which VXLAN ports have lost their device in the kernel, a sentence each."""

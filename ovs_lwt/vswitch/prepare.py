@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,11 @@ CONTROLLER: Final = {
 }
 # Bundles need 1.4, inserting a group's buckets 1.5.
 PROTOCOLS: Final = frozenset({"OpenFlow14", "OpenFlow15"})
+# What holds ports still that flows send to: spanning trees, whose messages guests could send.
+STILL: Final = ("stp_enable", "rstp_enable")
+# Options (ovs-vswitchd.conf.db(5)) by which a VXLAN port takes no more what others send, whatever
+# ours say: they outrank `key`, or are of another format than the other hosts'.
+CONTRARY: Final = ("in_key", "out_key", "exts", "packet_type")
 
 
 def is_ours(row: Row) -> bool:
@@ -56,8 +62,13 @@ def kernel_datapath() -> bool:
     return loaded.returncode == 0
 
 
-def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
-    """Raise `Refused` if the plan would take over, or run into, something that is not ours."""
+def refuse_conflicts(
+    database: Database, plan: SwitchPlan, made: Collection[str] = frozenset()
+) -> None:
+    """Raise `Refused` if the plan would take over, or run into, something that is not ours.
+
+    made: bridge and ports that are ours since we made them, whatever type others gave them since
+    """
     bridge = database.named("Bridge", plan.bridge)
     if bridge is None:
         taken = database.named("Port", plan.bridge) or database.named("Interface", plan.bridge)
@@ -66,13 +77,13 @@ def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
                 f"'{plan.bridge}' is a port{_of_bridge(database, plan.bridge)}, not a bridge:"
                 f" choose another --bridge, or remove it (ovs-vsctl del-port {plan.bridge})"
             )
-    elif plan.datapath_type not in ("auto", datapath_type_of(bridge)):
+    elif plan.bridge not in made and plan.datapath_type not in ("auto", datapath_type_of(bridge)):
         raise Refused(
             f"bridge '{plan.bridge}' exists with datapath_type={datapath_type_of(bridge)}, not"
             f" {plan.datapath_type}: remove it (ovs-vsctl del-br {plan.bridge}) or keep its type"
         )
     for tunnel in plan.tunnels:
-        _refuse_tunnel_conflicts(database, plan, tunnel)
+        _refuse_tunnel_conflicts(database, plan, tunnel, made)
     for other in database.rows("Bridge"):
         if other.name != plan.bridge and other.datapath_id == [plan.datapath_id_text]:
             raise Refused(
@@ -81,7 +92,9 @@ def refuse_conflicts(database: Database, plan: SwitchPlan) -> None:
             )
 
 
-def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan, tunnel: TunnelPlan) -> None:
+def _refuse_tunnel_conflicts(
+    database: Database, plan: SwitchPlan, tunnel: TunnelPlan, made: Collection[str]
+) -> None:
     interface = database.named("Interface", tunnel.name)
     port = database.named("Port", tunnel.name)
     owner = bridge_of(database, tunnel.name)
@@ -93,7 +106,7 @@ def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan, tunnel: Tunne
     if interface is not None:
         where = _of_bridge(database, tunnel.name)
         mend = f"remove it (ovs-vsctl del-port {tunnel.name})"
-        if interface.type != "vxlan":
+        if interface.type != "vxlan" and tunnel.name not in made:
             kind = interface.type or "system"
             raise Refused(f"port '{tunnel.name}'{where} has type {kind}, it must be vxlan: {mend}")
         if owner is None or owner.name != plan.bridge or port is None:
@@ -116,21 +129,22 @@ def _refuse_tunnel_conflicts(database: Database, plan: SwitchPlan, tunnel: Tunne
 def write_plan(
     database: Database, transaction: Transaction, plan: SwitchPlan, datapath_type: DatapathType
 ) -> None:
-    """Write the plan into `transaction`, only where the rows differ.
-
-    `datapath_type` is for a bridge that does not exist yet.
-    """
+    """Write the plan into `transaction`, only where the rows differ."""
     bridge = database.named("Bridge", plan.bridge)
     if bridge is None:
         bridge = database.insert(transaction, "Bridge")
         bridge.name = plan.bridge
-        bridge.datapath_type = datapath_type
         root = database.root()
         if root is None:
             raise NotNow("the database lost its Open_vSwitch row: run ovs-vsctl --no-wait init")
         root.addvalue("bridges", bridge)
         add_port_rows(database, transaction, bridge, plan.bridge, "internal")
+    if (getattr(bridge, "datapath_type", None) or "system") != datapath_type:
+        bridge.datapath_type = datapath_type
     assign(bridge, "fail_mode", ["secure"])
+    for column in STILL:
+        if getattr(bridge, column, False):
+            setattr(bridge, column, False)
     assign_key(bridge, "other_config", "datapath-id", plan.datapath_id_text)
     if plan.agent:
         assign_key(bridge, "external_ids", AGENT_KEY, plan.agent)
@@ -152,8 +166,12 @@ def _write_tunnel(
     row = database.named("Interface", tunnel.name)
     if row is None:
         row = add_port_rows(database, transaction, bridge, tunnel.name, "vxlan")
+    assign(row, "type", "vxlan")
     for key, value in tunnel.options.items():
         assign_key(row, "options", key, value)
+    for key in CONTRARY:
+        if key in (getattr(row, "options", None) or {}):
+            row.delkey("options", key)
     if tunnel.udp_port <= HIGHEST_OFPORT:
         # A number that a reader of the flows recognises.
         assign(row, "ofport_request", [tunnel.udp_port])
@@ -201,6 +219,8 @@ def _write_table_names(
             assign_key(row, "external_ids", _OWNER_KEY, _TABLE_ROW)
             bridge.setkey("flow_tables", number, row)
         assign(row, "name", [name])
+        if getattr(row, "flow_limit", None):
+            row.flow_limit = []
     for number, row in rows.items():
         # A pipeline of an earlier version named more tables: two of one name print as none.
         if number not in names and row.external_ids.get(_OWNER_KEY) == _TABLE_ROW:

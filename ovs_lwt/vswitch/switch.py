@@ -60,6 +60,9 @@ class LocalSwitch:
         self._request_port = DEFAULT_REQUEST_PORT
         self._timeout = timeout
         self._database = Database(remote, timeout)
+        # What has been prepared is ours from then on: the bridge's datapath, the ports' types.
+        self._datapath: DatapathType | None = None
+        self._made: frozenset[str] = frozenset()
         self._seqno = -1
         self._now = Seen()
         self._reported = Seen()
@@ -82,7 +85,8 @@ class LocalSwitch:
 
         Returns when ovs-vswitchd has applied it and the VXLAN ports work. Raises `Refused`, with
         nothing touched, if something else is in the way; and, after the fact, if ovs-vswitchd does
-        not run or cannot do it. Settings of others on the same rows stay.
+        not run or cannot do it. Settings of others on the same rows stay; the bridge's datapath is
+        kept as it was the first time.
         """
         if plan.bridge != self.bridge:
             raise ValueError(f"a plan for bridge {plan.bridge} given to {self.bridge}")
@@ -92,7 +96,7 @@ class LocalSwitch:
 
         def compose(transaction: Transaction) -> None:
             # Within the transaction: composed anew, it must also be judged anew.
-            refuse_conflicts(self._database, plan)
+            refuse_conflicts(self._database, plan, self._made)
             write_plan(self._database, transaction, plan, datapath_type)
 
         what = f"prepare bridge {plan.bridge}"
@@ -106,6 +110,8 @@ class LocalSwitch:
         if not self._database.wait_until(lambda: not halves_gone(self._database, plan), deadline):
             (text, *_) = halves_gone(self._database, plan).values()
             raise NotNow(f"{text} as soon as it was made again: see who deletes it (ip monitor)")
+        self._datapath = datapath_type
+        self._made = frozenset((plan.bridge, *(tunnel.name for tunnel in plan.tunnels)))
 
     def _make_half(self, name: str) -> None:
         """Have ovs-vswitchd make the kernel's half of a VXLAN port again.
@@ -129,6 +135,8 @@ class LocalSwitch:
         self._await_ofport(name, fresh=True)
 
     def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
+        if self._datapath is not None:
+            return self._datapath
         bridge = self._database.named("Bridge", plan.bridge)
         if bridge is not None:
             return datapath_type_of(bridge)

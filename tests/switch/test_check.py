@@ -88,6 +88,11 @@ def test_a_host_on_which_packets_can_pass(host: OvsHost, overlay: Path) -> None:
     assert f"ok    vtep address  {HERE} is on br-phy" in done.stdout
 
 
+MIRROR = (
+    "ovs-vsctl {} -- --id=@m create mirror name=spy select_all=true {}"
+    " -- set bridge br-lwt mirrors=@m"
+)
+
 # What an operator may have got wrong: how, how it is undone, what is said of what.
 FAULTS = {
     "the address is nowhere": (
@@ -166,6 +171,46 @@ FAULTS = {
         ],
         "tunnel port",
         "br-lwt has no port vx-lwt",
+    ),
+    "a key that outranks ours": (
+        ["ovs-vsctl set interface vx-lwt options:in_key=77"],
+        ["ovs-vsctl remove interface vx-lwt options in_key"],
+        "tunnel port",
+        "vx-lwt has in_key=77, not nothing",
+    ),
+    "another kind of tunnel": (
+        ["ovs-vsctl set interface vx-lwt type=geneve"],
+        ["ovs-vsctl set interface vx-lwt type=vxlan"],
+        "tunnel port",
+        "vx-lwt has type geneve, not vxlan",
+    ),
+    "a spanning tree": (
+        ["ovs-vsctl set bridge br-lwt stp_enable=true"],
+        ["ovs-vsctl set bridge br-lwt stp_enable=false"],
+        "bridge",
+        "br-lwt has stp_enable=true",
+    ),
+    "a restart of the switch that was not finished": (
+        ["ovs-vsctl set Open_vSwitch . other_config:flow-restore-wait=true"],
+        ["ovs-vsctl remove Open_vSwitch . other_config flow-restore-wait"],
+        "open vswitch",
+        "flow-restore-wait is set: once restarted, ovs-vswitchd forwards nothing",
+    ),
+    "a mirror to all": (
+        [MIRROR.format("", "output_vlan=7")],
+        ["ovs-vsctl clear bridge br-lwt mirrors"],
+        "mirrors",
+        "mirror 'spy' of br-lwt copies what guests say to every port, so that tenants hear",
+    ),
+    "a mirror to a guest": (
+        [
+            "ovs-vsctl add-port br-lwt spy -- set interface spy type=internal",
+            "ovs-vsctl set interface spy external_ids:iface-id=blue/web1",
+            MIRROR.format("-- --id=@p get port spy", "output_port=@p"),
+        ],
+        ["ovs-vsctl clear bridge br-lwt mirrors", "ovs-vsctl del-port spy"],
+        "mirrors",
+        "mirror 'spy' of br-lwt copies what guests say to port spy, so that tenants hear",
     ),
     "standalone": (
         ["ovs-vsctl set-fail-mode br-lwt standalone"],

@@ -77,6 +77,16 @@ def test_it_is_put_right(stage: tuple[OvsHost, Controller], overlay: Path, what:
 SETTINGS = {
     "an option of the tunnel": ["set", "interface", "vx-lwt", "options:key=77"],
     "another UDP port": ["set", "interface", "vx-lwt", "options:dst_port=4799"],
+    "a key that outranks ours": ["set", "interface", "vx-lwt", "options:in_key=77"],
+    "another format": ["set", "interface", "vx-lwt", "options:exts=gbp"],
+    "frames without Ethernet": ["set", "interface", "vx-lwt", "options:packet_type=legacy_l3"],
+    "another kind of tunnel": ["set", "interface", "vx-lwt", "type=geneve"],
+    "a spanning tree": ["set", "bridge", BRIDGE, "stp_enable=true"],
+    "a rapid spanning tree": ["set", "bridge", BRIDGE, "rstp_enable=true"],
+    "a table that takes no more": [
+        *("set", "flow_table", "forward", "flow_limit=1", "overflow_policy=refuse"),
+    ],
+    "everything at once": ["emer-reset"],
     "another address": ["set", "interface", "vx-lwt", "options:local_ip=192.0.2.99"],
     "no tunnel": ["del-port", "vx-lwt"],
     "standalone": ["set-fail-mode", BRIDGE, "standalone"],
@@ -118,6 +128,46 @@ def test_the_bridge_is_deleted_and_comes_back(
     plug(host, {"p1": "blue/web1"})
     assert running.in_sync("blue/web1"), running.log
     assert eventually(lambda: difference(host, overlay) == "", 10)
+
+
+def test_the_bridge_gets_another_datapath(stage: tuple[OvsHost, Controller], overlay: Path) -> None:
+    """Which this machine may not have: then the switch has no such bridge any more. Ports come back
+    with numbers of their own.
+    """
+    host, running = stage
+    host.vsctl("set", "bridge", BRIDGE, "datapath_type=system")
+    said = f"{BRIDGE} had datapath system, not netdev"
+    assert eventually(lambda: said in running.log, 15), running.log
+    assert eventually(lambda: difference(host, overlay) == "", 15), running.log
+    assert running.in_sync("blue/web1"), running.log
+    assert host.vsctl("get", "bridge", BRIDGE, "datapath_type") == "netdev"
+
+
+def failing(running: Controller) -> set[str]:
+    """Subjects of the findings by which packets do not pass."""
+    findings = running.status()["findings"]
+    return {each["subject"] for each in findings if each["level"] == "fail"}
+
+
+def test_a_switch_that_does_not_call_is_missed(stage: tuple[OvsHost, Controller]) -> None:
+    """ovs-ctl was killed in the middle of a restart: the switch waits for flows to be restored, and
+    is not said to be merely offline.
+    """
+    host, running = stage
+    waiting = ("open_vswitch", ".", "other_config")
+    host.vsctl("set", *waiting[:2], f"{waiting[2]}:flow-restore-wait=true")
+    host.stop_vswitchd()
+    host.start_vswitchd()
+    try:
+        assert eventually(lambda: {"switch", "open vswitch"} <= failing(running), 90), running.log
+        assert running.state() == "offline"
+        assert "WARNING ovs_lwt: host1: its switch does not call" in running.log
+        mends = " ".join(each["mend"] for each in running.status()["findings"])
+        assert "ovs-vsctl --no-wait remove Open_vSwitch . other_config flow-restore-wait" in mends
+    finally:
+        host.vsctl("--no-wait", "remove", *waiting, "flow-restore-wait")
+    assert running.in_sync("blue/web1"), running.log
+    assert "switch" not in failing(running)
 
 
 def test_the_database_dies(stage: tuple[OvsHost, Controller]) -> None:
