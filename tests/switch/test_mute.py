@@ -295,15 +295,14 @@ def test_several_who_ask_at_once_lose_nothing() -> None:
 
 
 def test_a_guest_that_comes_back_at_the_last_moment_keeps_its_wall(
-    keeper: MuteKeeper, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What `attach` puts there is not taken for what was left by the guest before."""
     grace = 1.5
     monkeypatch.setattr("ovs_lwt.veth.mute.keeper._GRACE", grace)
-    keep(keeper)
-    index = Devices(HOST).listed()[TAP].index
-    keeper.want({TAP: Mute("userspace", index=index)})
-    keeper.run()
+    keeper = MuteKeeper(HOST, glance=0.1)
+    keeper.want({TAP: Mute("userspace", index=Devices(HOST).listed()[TAP].index)})
+    assert said(keeper, "is kept from the host's stack by nft")
     # Detached: the device, its wall, and then its claim are gone.
     in_netns(HOST, "ip", "link", "del", TAP)
     gone = time.monotonic()
@@ -319,6 +318,7 @@ def test_a_guest_that_comes_back_at_the_last_moment_keeps_its_wall(
         keeper.run()
         assert TAP in kept().ports
         time.sleep(0.05)
+    keeper.close()
 
 
 def test_whoever_holds_the_lock_keeps_no_agent(keeper: MuteKeeper) -> None:
