@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 # TENANT/NAME of the endpoint behind the port.
@@ -20,14 +20,19 @@ ERROR_KEY: Final = "ovs-lwt-error"
 KERNEL_MARKINGS: Final = frozenset({"tc", "nft"})
 
 
-def renamed_claims(
-    guests: Mapping[str, str], renamed: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """(port, endpoint) of guests (port -> endpoint) whose tenants are renamed (old -> new)."""
-    for port, claim in guests.items():
-        tenant, _, name = claim.partition("/")
-        if tenant in renamed:
-            yield port, f"{renamed[tenant]}/{name}"
+Renamed = Mapping[str, tuple[str, str]]
+"""Port -> (the claim that it had, the one that it is to have). A port that claims something else by
+now is another's."""
+
+
+def renamed_claims(guests: Mapping[str, str], renamed: Mapping[str, str]) -> Renamed:
+    """Of guests (port -> endpoint) those whose tenants are renamed (old -> new)."""
+    parts = ((port, claim, *claim.partition("/")) for port, claim in guests.items())
+    return {
+        port: (claim, f"{renamed[tenant]}/{name}")
+        for port, claim, tenant, _, name in parts
+        if tenant in renamed
+    }
 
 
 def claimed_endpoint(external_ids: Mapping[str, str]) -> str | None:

@@ -38,8 +38,9 @@ from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.veth import MuteKeeper
 from ovs_lwt.veth.marks import MarkKeeper
 from ovs_lwt.veth.mute import heard
-from ovs_lwt.veth.netlink import inside, spoken_by_kernel
+from ovs_lwt.veth.netlink import spoken_by_kernel
 from ovs_lwt.veth.notices import Notices
+from ovs_lwt.veth.pair import rename_claims
 from ovs_lwt.view import View
 from ovs_lwt.voice import Voice
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_REQUEST_PORT, DEFAULT_TUNNEL_PORT, LocalPort
@@ -390,13 +391,11 @@ class KernelHost:
 
     def rename(self, renamed: Mapping[str, str]) -> None:
         """Have devices that claim endpoints of these tenants claim them anew."""
-        again = dict(renamed_claims(self.guests, renamed))
-        if not again:
-            return
-        with spoken_by_kernel(f"rename the claims of {self.name}"), inside(self._netns) as netlink:
-            for port, claim in again.items():
-                netlink.link("set", ifname=port, ifalias=f"{_CLAIM}{claim}")
-        for port, claim in again.items():
+        again = renamed_claims(self.guests, renamed)
+        with spoken_by_kernel(f"rename the claims of {self.name}"):
+            done = rename_claims(self._netns, again) if again else ()
+        for port in done:
+            claim = again[port][1]
             self._voice.say(logging.INFO, f"port {port} claims {claim} now: its tenant is renamed")
 
     def expected(self, topology: Topology) -> Expected:

@@ -428,10 +428,10 @@ class OvsHost:
 
     def rename(self, renamed: Mapping[str, str]) -> None:
         """Have ports that claim endpoints of these tenants claim them anew."""
-        again = dict(renamed_claims(self.guests, renamed))
+        again = renamed_claims(self.guests, renamed)
         if again:
             self.switch.rewrite_claims(again)
-        for port, claim in again.items():
+        for port, (_, claim) in again.items():
             self._voice.say(logging.INFO, f"port {port} claims {claim} now: its tenant is renamed")
 
     def expected(self, topology: Topology) -> Expected:

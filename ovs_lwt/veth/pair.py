@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from typing import Any
 
+from ovs_lwt.claims import Renamed
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import namespace_path
-from ovs_lwt.veth.netlink import delete_link, link_named
+from ovs_lwt.veth.netlink import delete_link, ignoring, inside, link_named
 from ovs_lwt.veth.plan import AttachPlan
 
 
@@ -20,6 +22,22 @@ def is_ours(link: Any, identity: str) -> bool:
     """Say whether a link is the host's end of this endpoint's veth."""
     kind = link.get(("linkinfo", "kind"))
     return bool(kind == "veth" and link.get("ifalias") == alias(identity))
+
+
+def rename_claims(netns: str | None, claims: Renamed) -> tuple[str, ...]:
+    """Have these devices claim what they are to claim now; return those that do.
+
+    netns: theirs: a name or a path; None: ours. One that has gone, or is another by now, is none.
+    """
+    done = []
+    with inside(netns) as host:
+        for name, (before, now) in claims.items():
+            link = link_named(host, name)
+            if link is None or link.get("ifalias") != alias(before):
+                continue
+            if ignoring(errno.ENODEV, host.link, "set", index=link["index"], ifalias=alias(now)):
+                done.append(name)
+    return tuple(done)
 
 
 def in_use(name: str, link: Any) -> Refused:

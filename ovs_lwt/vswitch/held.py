@@ -7,7 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from ovs_lwt.claims import ENDPOINT_KEY, ERROR_KEY, MARKING_KEY
+from ovs_lwt.claims import (
+    ENDPOINT_KEY,
+    ERROR_KEY,
+    MARKING_KEY,
+    Renamed,
+    claimed_endpoint,
+)
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.database import Transaction
 from ovs_lwt.vswitch.deviations import deviations, halves_gone
@@ -97,33 +103,28 @@ class HeldSwitch(LocalSwitch):
             _LOG.warning("bridge %s: port errors are not written yet: %s", self.bridge, refusal)
 
     def record_markings(self, markings: Mapping[str, str]) -> None:
-        """Say on each of these ports who sets the tenant's mark; like `report_errors` otherwise."""
+        """Say on each of these ports who sets the tenant's mark. Raises Refused after a second."""
 
         def compose(_: Transaction) -> None:
             for interface in self._interfaces():
-                if interface.name in markings:
-                    marking = markings[interface.name]
+                if (marking := markings.get(interface.name)) is not None:
                     assign_key(interface, "external_ids", MARKING_KEY, marking)
 
-        if not self.connected:
-            return
-        try:
-            self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
-        except Refused as refusal:
-            _LOG.warning("bridge %s: markings are not written yet: %s", self.bridge, refusal)
+        self._database.transact("say who marks ports", compose, _REMARK_TIMEOUT)
 
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
-        """Have these ports claim these endpoints; like `report_errors` otherwise."""
+    def rewrite_claims(self, claims: Renamed) -> None:
+        """Have these ports claim what they are to claim now; like `record_markings` otherwise.
+
+        A port that says nothing of the kind (it is known by its UUID, or its MAC) needs no word.
+        """
 
         def compose(_: Transaction) -> None:
             for interface in self._interfaces():
-                if interface.name in claims:
-                    assign_key(interface, "external_ids", ENDPOINT_KEY, claims[interface.name])
+                before, now = claims.get(interface.name, (None, ""))
+                if before is not None and claimed_endpoint(interface.external_ids) == before:
+                    assign_key(interface, "external_ids", ENDPOINT_KEY, now)
 
-        try:
-            self._database.transact("rename claims", compose, self._timeout)
-        except Refused as refusal:
-            _LOG.warning("bridge %s: claims are not renamed: %s", self.bridge, refusal)
+        self._database.transact("rename claims", compose, _REMARK_TIMEOUT)
 
     # Waiting
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
+from ovs_lwt.claims import Renamed
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.patience import Patience
 from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
@@ -45,7 +46,7 @@ class Held(Protocol):
     def datapath_type(self) -> DatapathType: ...
     def report_errors(self, errors: Mapping[str, str]) -> None: ...
     def record_markings(self, markings: Mapping[str, str]) -> None: ...
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None: ...
+    def rewrite_claims(self, claims: Renamed) -> None: ...
     def deviations(self, plan: SwitchPlan) -> list[str]: ...
     def halves_gone(self, plan: SwitchPlan) -> list[str]: ...
     def wait(self, wake: int, seconds: float) -> None: ...
@@ -75,7 +76,7 @@ class SwitchKeeper:
         self._news = self._told = 0
         self._errors: Mapping[str, str] = {}
         self._markings: dict[str, str] = {}
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, str]] = {}
         self._repairs: deque[str] = deque()
         self._remarks = threading.Lock()
         self._done: SwitchPlan | None = None
@@ -154,8 +155,8 @@ class SwitchKeeper:
             self._markings |= markings
         self._ring()
 
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
-        """Have these ports claim these endpoints, as soon as may be."""
+    def rewrite_claims(self, claims: Renamed) -> None:
+        """Have these ports claim what they are to claim now, as soon as may be."""
         with self._remarks:
             self._claims |= claims
         self._ring()
@@ -245,10 +246,17 @@ class SwitchKeeper:
         with self._remarks:
             markings, self._markings = self._markings, {}
             claims, self._claims = self._claims, {}
-        if claims:
-            switch.rewrite_claims(claims)
-        if markings:
-            switch.record_markings(markings)
+        try:
+            if claims:
+                switch.rewrite_claims(claims)
+            if markings:
+                switch.record_markings(markings)
+        except Refused as refused:
+            # Written again when that is no harm: what has been said since is what counts.
+            with self._remarks:
+                self._markings = markings | self._markings
+                self._claims = claims | self._claims
+            _LOG.warning("remarks on ports are not written yet: %s", refused)
 
     def _rest(self) -> None:
         """Until there is something to do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from ovs_lwt.claims import Renamed
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
 
@@ -58,8 +59,8 @@ class WatchedSwitch(Protocol):
     def record_markings(self, markings: Mapping[str, str]) -> None:
         """Say on each of these ports who sets the tenant's mark."""
 
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
-        """Have these ports claim these endpoints."""
+    def rewrite_claims(self, claims: Renamed) -> None:
+        """Have these ports claim what they are to claim now."""
 
     def close(self) -> None:
         """Let go of the switch, which stays as it is."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from ovs_lwt.agent import Agent, Closed, Item, Opened, Received
+from ovs_lwt.claims import Renamed
 from ovs_lwt.control import Request
 from ovs_lwt.mistakes import Mistake, OverlayInvalid, Refused
 from ovs_lwt.model import Plane
@@ -113,8 +114,11 @@ class FakeOvsdb:
         ]
         self.changed = True
 
-    def rewrite_claims(self, claims: Mapping[str, str]) -> None:
-        self.found = [replace(port, claim=claims.get(port.name, port.claim)) for port in self.found]
+    def rewrite_claims(self, claims: Renamed) -> None:
+        now = dict(claims.values())
+        self.found = [
+            replace(port, claim=now.get(port.claim or "", port.claim)) for port in self.found
+        ]
         self.changed = True
 
     def repairs(self) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.veth import Attached, AttachPlan, attach, detach
+from ovs_lwt.veth.pair import rename_claims
 from ovs_lwt.veth.plan import GATEWAY4, GATEWAY6, GATEWAY_MAC
 from tests.support import guests
 from tests.support.guests import addresses, link, neighbours, ping, routed, routes
@@ -287,3 +288,20 @@ class TestRefused:
             attach(ROUTED1, None, host_netns=HOST)
         self.nothing_is_left()
         assert routes(GUEST1) == {"default"}
+
+
+def test_a_tenant_is_renamed_while_a_guest_leaves() -> None:
+    """Its other guests claim the new name; a device that is another's by now stays as it is."""
+    attach(WEB1, None, host_netns=HOST)
+    in_netns(HOST, "ip", "link", "add", "theirs", "type", "veth", "peer", "name", "other")
+    in_netns(HOST, "ip", "link", "set", "theirs", "alias", "ovs-lwt red/web9")
+    claims = {
+        "gone": ("blue/web7", "azure/web7"),
+        "theirs": ("blue/web9", "azure/web9"),
+        PORT: ("blue/web1", "azure/web1"),
+    }
+    assert rename_claims(HOST, claims) == (PORT,)
+    aliases = in_netns(HOST, "ip", "link", "show")
+    assert "alias ovs-lwt azure/web1" in aliases
+    assert "alias ovs-lwt red/web9" in aliases
+    assert detach("azure", "web1", None, host_netns=HOST)
