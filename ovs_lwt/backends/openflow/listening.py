@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -70,7 +71,7 @@ class HostDoor:
             self._listen()
             self._sweep()
         # Without a folder: the switch looks in its own, wherever we see that.
-        return f"unix:{self._path.name}" if _begun else ""
+        return f"unix:{self._path.name}" if _PROCESS.begun else ""
 
     def close(self) -> None:
         """Listen no more, and take the socket away."""
@@ -128,7 +129,7 @@ class HostDoor:
 
 
 def _serve(door: Door) -> None:
-    while not _begun:
+    while not _PROCESS.begun:
         framework.current().hub.sleep(_STEP)
     door.serve()
 
@@ -144,23 +145,32 @@ def owners(rundirs: Collection[Path]) -> set[int]:
     return found
 
 
-_begun = False
-_guarding: Uids | None = None
-_opened: Door | None = None
+@dataclass(slots=True)
+class _Process:
+    """A process has one framework, and it one way to listen.
+
+    begun: every app is there; uids: whose processes may be switches, None while no app drives
+    hosts; opened: the door that was asked for, until it is served
+    """
+
+    begun: bool = False
+    uids: Uids | None = None
+    opened: Door | None = None
+
+
+_PROCESS: Final = _Process()
 
 
 def guard(uids: Uids) -> None:
     """From now on listen only on what was asked for, and let in only who has a name."""
-    global _guarding  # noqa: PLW0603 - a process has one framework, and it one way to listen
-    _guarding = uids
+    _PROCESS.uids = uids
 
 
 def begin() -> None:
     """Every app is there: let callers in. Until then those of hosts' doors wait outside, for what
     they say would be heard by nobody.
     """
-    global _begun  # noqa: PLW0603 - see above
-    _begun = True
+    _PROCESS.begun = True
 
 
 def asked(conf: Any) -> bool:
@@ -182,7 +192,7 @@ def target(conf: Any) -> str | None:
 
 def guarded() -> bool:
     """Whether there is an app that drives hosts."""
-    return _guarding is not None
+    return _PROCESS.uids is not None
 
 
 def open_asked(conf: Any) -> None:
@@ -190,18 +200,16 @@ def open_asked(conf: Any) -> None:
 
     Raises Refused if that cannot be listened on, or would let in anybody.
     """
-    global _opened  # noqa: PLW0603 - see above
-    if _opened is None and asked(conf):
-        _opened = _door(conf, conf.ofp_tcp_listen_port, conf.ofp_ssl_listen_port)
+    if _PROCESS.opened is None and asked(conf):
+        _PROCESS.opened = _door(conf, conf.ofp_tcp_listen_port, conf.ofp_ssl_listen_port)
 
 
 def serve(conf: Any, tcp_port: int, tls_port: int) -> None:
     """In place of the frameworks' own listening: take callers on these ports until the end."""
-    global _opened
     if not guarded():
         _door(conf, tcp_port, tls_port).serve()
     # They ask a second time, for the port of OpenFlow's early days, when none was chosen.
-    door, _opened = _opened, None
+    door, _PROCESS.opened = _PROCESS.opened, None
     if door is not None:
         door.serve()
     while True:  # ryu-manager ends when this does
@@ -248,9 +256,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _admit(look: Callable[[Any, Collection[int]], Caller], connected: Any) -> Stream:
-    if _guarding is None:
+    if _PROCESS.uids is None:
         return Stream(connected, Caller("somebody"))
-    return Stream(connected, look(connected, _guarding()))
+    return Stream(connected, look(connected, _PROCESS.uids()))
 
 
 def _tls(conf: Any) -> ssl.SSLContext:
