@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from ovs_lwt.backends.openflow import load
 from ovs_lwt.backends.openflow.session import ForeignRemoved, State, SwitchRefused
 from ovs_lwt.backends.outcome import Synced
 from tests.support import fake_switch
@@ -177,12 +180,29 @@ def test_a_commit_refused_as_a_whole_is_told_as_that() -> None:
     line.session.desire(view(), line.now)
     line.turn()
     assert line.state() is State.COMMITTING
+    xid = int.from_bytes(line.session.outbox[-1][4:8], "big")
     line.session.outbox.clear()
-    commit = fake_switch.Message(BUNDLE_CONTROL, line.session._waits_for, b"\0" * 8)
+    commit = fake_switch.Message(BUNDLE_CONTROL, xid, b"\0" * 8)
     line.session.receive(fake_switch.error(commit, (17, 14)), line.now)
     line.settle()
     (refused,) = refusals(line)
     assert refused.reasons[0].startswith("the bundle: OFPBFC_TIMEOUT")
+
+
+def test_an_answer_to_a_guest_that_is_refused_meanwhile_costs_no_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It bears the transaction id 0, which nothing waits for, also before there is a barrier."""
+    monkeypatch.setattr(load, "PIECE", 1)
+    line = in_sync(view(without_blue()))
+    line.forget()
+    line.session.desire(view(), line.now)
+    assert line.state() is State.LOADING
+    packet_out = fake_switch.Message(13, 0, b"\0" * 16)
+    line.session.receive(fake_switch.error(packet_out, (1, 6)), line.now)
+    line.settle()
+    assert line.state() is State.IN_SYNC
+    assert refusals(line) == []
 
 
 def test_a_list_that_the_switch_refuses_is_asked_for_again_later() -> None:

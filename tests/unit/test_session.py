@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovs_lwt.backends.openflow import program, reading, session, transaction
+from ovs_lwt.backends.openflow import load, program, reading, transaction
 from ovs_lwt.backends.openflow.foreign import LIMIT
 from ovs_lwt.backends.openflow.session import ForeignRemoved, Session, State, SwitchRefused
 from ovs_lwt.backends.outcome import AUDIT, Synced
@@ -339,11 +339,11 @@ def two_guests_behind_one_port() -> View:
     return dataclasses.replace(good, ports=ports)
 
 
-@pytest.mark.parametrize("piece", [1, session.PIECE], ids=["after others were sent", "at once"])
+@pytest.mark.parametrize("piece", [1, load.PIECE], ids=["after others were sent", "at once"])
 def test_two_flows_of_one_match_are_refused_and_named_and_the_connection_stays(
     monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(session, "PIECE", piece)
+    monkeypatch.setattr(load, "PIECE", piece)
     line = Line()
     line.session.desire(two_guests_behind_one_port(), line.now)
     line.connect()

@@ -28,7 +28,7 @@ from enum import StrEnum
 from ovs_lwt.backends.openflow import change, encode, faults, program, wire
 from ovs_lwt.backends.openflow.drift import Drift
 from ovs_lwt.backends.openflow.foreign import Foreign
-from ovs_lwt.backends.openflow.pipeline import BUNDLE
+from ovs_lwt.backends.openflow.load import Load
 from ovs_lwt.backends.openflow.portconfig import PortConfigs
 from ovs_lwt.backends.openflow.program import Program
 from ovs_lwt.backends.openflow.reading import LISTED_WITHIN, Reading
@@ -47,9 +47,6 @@ _FLOW, _GROUP_DESC, _PORT_DESC, _FLOW_MONITOR = 1, 7, 13, 16
 
 PATIENCE = 120.0
 """Seconds without any sign of progress until the connection is given up."""
-
-PIECE = 1 << 19
-"""Bytes, about, that are made ready to be sent at a time."""
 
 SETTLE = 0.2
 """Seconds without another change by somebody else until what they did is put right."""
@@ -124,10 +121,7 @@ class Session:
     _desired: View | None = None
     _target: View | None = None
     _reading: Reading | None = None
-    _transaction: Transaction | None = None
-    _complete: bool = True
-    _errors: list[str] = field(default_factory=list)
-    _waits_for: int = 0
+    _load: Load | None = None
     _began: float = 0.0
     _deadline: float = float("inf")
     _next_audit: float = float("inf")
@@ -137,9 +131,6 @@ class Session:
     _drift: Drift = field(default_factory=Drift)
     _repair_at: float = float("inf")
     _repaired: float = float("-inf")
-    _counted: bool = True
-    # Those that stay whatever comes of the transaction; None: it says nothing of foreign flows.
-    _staying: Foreign | None = None
     _ports: PortConfigs = field(default_factory=PortConfigs)
     _next_xid: int = _XID_FIRST
 
@@ -236,10 +227,11 @@ class Session:
             self._mend_ports()
         elif kind == _MULTIPART_REPLY and self.state is State.READING and self._reading is not None:
             self._listed(self._reading, message, xid, now)
-        elif kind == _BARRIER_REPLY and self.state is State.LOADING and xid == self._waits_for:
-            self._loaded(now)
-        elif kind == _BUNDLE_CONTROL and self.state is State.COMMITTING and xid == self._waits_for:
-            self._committed(now)
+        elif (load := self._load) is not None and xid == load.waits_for:
+            if kind == _BARRIER_REPLY and self.state is State.LOADING:
+                self._loaded(load, now)
+            elif kind == _BUNDLE_CONTROL and self.state is State.COMMITTING:
+                self._committed(load, now)
 
     # What others change
 
@@ -261,9 +253,9 @@ class Session:
             self._drift.there, self._drift.gone = drift.there, drift.gone
             self._read(now, groups_alone=transaction is not None)
             return
-        self._began, self._counted = now, False
-        self._staying = self.foreign.without({*drift.there, *drift.gone})
-        self._plan(installed, lambda: transaction, now)
+        self._began = now
+        staying = self.foreign.without({*drift.there, *drift.gone})
+        self._plan(installed, lambda: transaction, now, counted=False, staying=staying)
 
     def _mend_ports(self) -> None:
         view = self.installed or self._target
@@ -327,7 +319,6 @@ class Session:
         if reading.portions:
             # From here on, and not from the last change: what changes all the time is audited too.
             self._next_audit = now + max(AUDIT, AUDIT_SHARE * (now - self._began))
-            self._staying = Foreign()
 
         def transaction() -> Transaction:
             if not reading.portions:
@@ -339,7 +330,7 @@ class Session:
             desired = program.full(view)
             return Transaction(flows, reading.groups, desired, keep_foreign=self.keep_foreign)
 
-        self._plan(view, transaction, now)
+        self._plan(view, transaction, now, staying=Foreign() if reading.portions else None)
 
     def _load_change(self, now: float) -> None:
         old, new = self.installed, self._desired
@@ -348,102 +339,85 @@ class Session:
         self._began, self.heard, self._audit = now, now, False
         self._plan(new, lambda: change.transaction(old, new), now)
 
-    def _plan(self, view: View, difference: Callable[[], Transaction], now: float) -> None:
+    def _plan(
+        self,
+        view: View,
+        difference: Callable[[], Transaction],
+        now: float,
+        *,
+        counted: bool = True,
+        staying: Foreign | None = None,
+    ) -> None:
+        """Begin what leads to `view`. counted, staying: see `Load`."""
         self._target = view
         try:
-            self._transaction = difference()
-            piece = self._piece(self._transaction)
+            load = Load(difference(), self._xid, counted=counted, staying=staying)
+            messages = load.opening()
         except Refused as refused:
             self._refuse((str(refused),), now)
             return
-        if not piece:
-            self._agree(self._transaction, now)
+        if not messages:
+            self._agree(load, now)
             return
-        self.state, self._errors, self._complete = State.LOADING, [], False
-        self._waits_for = 0
-        self.outbox.append(encode.bundle_control("OPEN", BUNDLE, self._xid()))
-        self.outbox.extend(piece)
-        if sum(map(len, piece)) < PIECE:
-            self.produce(now)
-        self._deadline = now + PATIENCE
+        self.state, self._load = State.LOADING, load
+        self.outbox.extend(messages)
+        self.heard, self._deadline = now, now + PATIENCE
 
     def produce(self, now: float) -> bool:
-        """Put the next piece of what is being loaded into the outbox; say whether there was one.
-
-        Whoever sends asks for it once the last piece is on its way, so that pieces are made while
-        others are sent, and are not in memory all at once.
+        """Put the next piece of what is being loaded into the outbox, once the last one is on its
+        way; say whether there was one.
         """
-        if self._complete or self._transaction is None:
+        load = self._load
+        if load is None or load.complete:
             return False
-        piece: list[memoryview] = []
         # The switch has been asked nothing yet that it could answer, but it reads.
         self.heard, self._deadline = now, now + PATIENCE
-        # Once the switch has refused one message, it would refuse the bundle.
-        if not self._errors:
-            try:
-                piece = self._piece(self._transaction)
-            except Refused as refused:
-                # The bundle is open: it is discarded as if the switch had said so.
-                self._errors.append(str(refused))
-        self.outbox.extend(piece)
-        if not piece:
-            self._complete, self._waits_for = True, self._xid()
-            self.outbox.append(encode.barrier_request(self._waits_for))
+        self.outbox.extend(load.more())
         return True
 
-    def _piece(self, transaction: Transaction) -> list[memoryview]:
-        piece: list[memoryview] = []
-        size = 0
-        while size < PIECE and (messages := transaction.take(self._xid)) is not None:
-            piece.append(messages)
-            size += len(messages)
-        return piece
-
-    def _loaded(self, now: float) -> None:
-        if self._errors:
-            self.outbox.append(encode.bundle_control("DISCARD", BUNDLE, self._xid()))
-            self._refuse(tuple(self._errors), now)
+    def _loaded(self, load: Load, now: float) -> None:
+        if load.errors:
+            self.outbox.append(load.discard())
+            self._refuse(tuple(load.errors), now)
             return
-        self.state, self._waits_for = State.COMMITTING, self._xid()
-        self.outbox.append(encode.bundle_control("COMMIT", BUNDLE, self._waits_for))
+        self.state = State.COMMITTING
+        self.outbox.append(load.commit())
         self._deadline = now + PATIENCE
 
-    def _committed(self, now: float) -> None:
-        assert self._transaction is not None, "a commit is answered while it is under way"
-        if self._transaction.foreign:
-            self.events.append(ForeignRemoved(tuple(self._transaction.foreign)))
-        self._agree(self._transaction, now)
+    def _committed(self, load: Load, now: float) -> None:
+        if load.transaction.foreign:
+            self.events.append(ForeignRemoved(tuple(load.transaction.foreign)))
+        self._agree(load, now)
 
-    def _agree(self, done: Transaction, now: float) -> None:
+    def _agree(self, load: Load, now: float) -> None:
+        done = load.transaction
         self.state, self.installed, self._retry = State.IN_SYNC, self._target, RETRY_FIRST
-        if self._counted:
+        if load.counted:
             flows, groups = done.growth
             self.flow_count, self.group_count = self.flow_count + flows, self.group_count + groups
-        self._counted = True
-        self._note_foreign(done)
+        if load.staying is not None:
+            self._note_foreign(load.staying.joined(done.kept))
         self._drifted(now)
         self._mend_ports()
         self.events.append(Synced(done.counts, now - self._began, self._audit))
-        self._transaction, self._complete, self._audit = None, True, False
+        self._load, self._audit = None, False
         self._deadline = self._next_audit
         if self._desired is not self.installed:
             self._load_change(now)
 
-    def _note_foreign(self, done: Transaction) -> None:
-        staying, self._staying = self._staying, None
-        if staying is None:
-            return
-        before, self.foreign = self.foreign, staying.joined(done.kept)
-        if len(self.foreign) and self.foreign != before:
-            self.events.append(ForeignKept(self.foreign))
+    def _note_foreign(self, foreign: Foreign) -> None:
+        before, self.foreign = self.foreign, foreign
+        if len(foreign) and foreign != before:
+            self.events.append(ForeignKept(foreign))
 
     def _error(self, message: bytes, xid: int, now: float) -> None:
         reason = faults.text(message)
-        about = self._transaction.describe(xid) if self._transaction else None
-        if about is not None:
-            self._errors.append(f"{about}: {reason}")
-        elif self.state in (State.LOADING, State.COMMITTING) and xid == self._waits_for:
-            self._refuse(tuple(self._errors) or (f"the bundle: {reason}",), now)
+        load = self._load
+        about = None if load is None else load.transaction.describe(xid)
+        if load is not None and about is not None:
+            load.errors.append(f"{about}: {reason}")
+        elif load is not None and xid == load.waits_for:
+            self._refuse(tuple(load.errors) or (f"the bundle: {reason}",), now)
         elif (
             self.state is State.READING
             and self._reading
@@ -458,12 +432,10 @@ class Session:
             )
 
     def _refuse(self, reasons: tuple[str, ...], now: float) -> None:
-        self.state, self._reading = State.REFUSED, None
+        self.state, self._reading, self._load = State.REFUSED, None, None
         self.events.append(SwitchRefused(reasons, self._retry))
         self._deadline = now + self._retry
         self._retry = min(self._retry * 2, RETRY_LAST)
-        self._transaction, self._complete, self._counted = None, True, True
-        self._staying = None
 
     def _refuse_list(self, reason: str, now: float) -> None:
         """What the switch lists cannot be what it holds: nothing is compared with it."""
@@ -475,9 +447,8 @@ class Session:
     def _forget(self) -> None:
         self.outbox.clear()
         self.close = False
-        self._reading, self._transaction, self._errors = None, None, []
-        self._complete, self._counted = True, True
-        self.installed, self._audit, self._staying = None, False, None
+        self._reading, self._load = None, None
+        self.installed, self._audit = None, False
         self._drift, self._repair_at, self._ports = Drift(), float("inf"), PortConfigs()
         self._deadline = float("inf")
 
