@@ -54,7 +54,9 @@ def whole(path: Path, known: Stamp | None, now: float | None = None) -> bool:
     if written is False:
         return True
     moment = time.time() if now is None else now
-    return moment - found.changed / 1e9 >= REST
+    # A file of the future (a clock that was set back, a machine without one) says nothing of when
+    # it was written; it would be left alone until then.
+    return abs(moment - found.changed / 1e9) >= REST
 
 
 def _being_written(path: Path) -> bool | None:

@@ -197,6 +197,14 @@ def test_a_file_that_somebody_keeps_open_is_taken_when_it_rests(path: Path) -> N
         assert settled.whole(path, known, now=time.time() + settled.REST + 0.1)
 
 
+def test_a_file_of_the_future_is_not_left_alone_until_then(path: Path) -> None:
+    """The clock was set back by a day, and somebody has the file open for writing."""
+    with path.open("a"):
+        tomorrow = time.time() + 86_400
+        os.utime(path, (tomorrow, tomorrow))
+        assert settled.whole(path, settled.stamp(path))
+
+
 def test_a_pipe_is_no_file_for_an_agent(tmp_path: Path) -> None:
     path = tmp_path / "overlay.yaml"
     os.mkfifo(path)
