@@ -93,12 +93,16 @@ class Checker:
         process = self._process
         if process is None:
             return None
+        how = "has said nothing"
         if process.poll() is None:
             if now < self._began + _PATIENCE:
                 return None
             process.kill()
-            process.wait()
-        found = self._read()
+            how = f"has not ended within {_PATIENCE:.0f} s"
+        elif process.returncode:
+            how = f"has failed (status {process.returncode})"
+        process.wait()
+        found = self._read(how)
         self._close()
         return found
 
@@ -110,8 +114,11 @@ class Checker:
             self._process.wait()
             self._close()
 
-    def _read(self) -> Found:
-        """A host whose line is missing is said to be unknown: nothing is made up."""
+    def _read(self, how: str) -> Found:
+        """A host whose line is missing is said to be unknown: nothing is made up.
+
+        how: what became of the check, for those
+        """
         assert self._output is not None, "there is an output while a check runs"
         self._output.seek(0)
         found: dict[str, tuple[Finding, ...]] = {}
@@ -122,7 +129,7 @@ class Checker:
                 LOG.warning("%s: the check said what it should not: %r", host, line[:200])
         unknown = warn(
             "check",
-            f"the check of this host has not ended within {_PATIENCE:.0f} s",
+            f"the check of this host {how}",
             "see what `ovs-lwt check` says here",
         )
         return {host: found.get(host, (unknown,)) for host in self._hosts}

@@ -61,20 +61,21 @@ def test_every_host_has_its_findings(hosts: list[Expected]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "how"),
     [
-        "raise SystemExit(1)",
-        "print('what?')",
-        "print('[{}]')",
-        "import os; os.abort()",
-        "print('[' * 100000)",
+        ("raise SystemExit(1)", "has failed (status 1)"),
+        ("print('what?')", "has said nothing"),
+        ("print('[{}]')", "has said nothing"),
+        ("import os; os.abort()", "has failed (status -6)"),
+        ("print('[' * 100000)", "has said nothing"),
     ],
 )
-def test_what_is_not_known_is_said_so(hosts: list[Expected], text: str) -> None:
+def test_what_is_not_known_is_said_so(hosts: list[Expected], text: str, how: str) -> None:
     found = run(text, hosts)
     for findings in found.values():
         (finding,) = findings
         assert (finding.subject, finding.level) == ("check", Level.WARN)
+        assert finding.text == f"the check of this host {how}"
 
 
 def test_what_lies_in_the_folder_that_we_were_started_in_is_no_program_of_ours(
@@ -91,10 +92,17 @@ def test_what_lies_in_the_folder_that_we_were_started_in_is_no_program_of_ours(
     checking = Checker()
     try:
         checking.start(hosts[:1], 0.0)
-        assert eventually(lambda: checking.poll(0.0) is not None, within=40)
+        found: list[Found] = []
+
+        def ended() -> bool:
+            found.extend(filter(None, [checking.poll(0.0)]))
+            return bool(found)
+
+        assert eventually(ended, within=40)
     finally:
         checking.close()
     assert not (tmp_path / "ran").exists()
+    assert "ovsdb" in {finding.subject for finding in found[0]["host1"]}
 
 
 def test_a_check_that_hangs_is_ended(hosts: list[Expected]) -> None:
