@@ -126,7 +126,9 @@ class Agent:
         share_allocator()
         self._source, self._options, self._receive, self._clock = source, options, receive, clock
         self._intake = Intake(source, options.brake)
-        self._topology = self._intake.first()
+        self._topology = self._intake.first(
+            lambda topology: [topology.own_index(name) for name, _ in hosts]
+        )
         self._version: Hashable = source.version()
         self._grounds = {name: _Ground.of(self._topology, name) for name, _ in hosts}
         self._hosts: dict[str, Plane] = {}

@@ -18,10 +18,11 @@ from ovs_lwt.agent import Agent, Closed, Drained, Item, Opened, Received, Reload
 from ovs_lwt.backends.openflow import framework, listening
 from ovs_lwt.backends.openflow.connection import SwitchConnection
 from ovs_lwt.checker import Checker
-from ovs_lwt.control import FOLDER, ControlSocket, introduction
+from ovs_lwt.control import FOLDER, ControlSocket, introduction, socket_of
 from ovs_lwt.here import this_host_in
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import PLANES
+from ovs_lwt.names import check_name
 from ovs_lwt.plane import STATE, Options
 from ovs_lwt.sources import Source, on_plane
 from ovs_lwt.sources.kept import accepted_in
@@ -157,7 +158,7 @@ class OvsLwt(framework.App):
         self._hangups = Hangups()
         self._stopping = False
         self._connections: dict[int, SwitchConnection] = {}
-        control_path = Path(conf.overlay_control or FOLDER / f"{hosts[0][0]}.ctl")
+        control_path = Path(conf.overlay_control or socket_of(hosts[0][0]))
         self._reception = Reception(
             conf.overlay_bridge, conf.overlay_controller, listening.target(conf)
         )
@@ -182,7 +183,7 @@ class OvsLwt(framework.App):
         try:
             self._agent = Agent(source, hosts, options, self._receive, checker=Checker())
         except BaseException:
-            control.close()
+            control.abandon()
             self._reception.close()
             raise
         self._agent.listen(control)
@@ -263,4 +264,6 @@ def _hosts(overlay: str | None, words: list[str]) -> list[tuple[str, str]]:
     if not overlay:
         raise Refused("ovs_lwt.app needs --overlay FILE (see --help)")
     pairs = [word.partition("=") for word in words or [this_host_in(Path(overlay))]]
+    for host, _, _ in pairs:
+        check_name("host", host)
     return [(host, where) for host, _, where in pairs]

@@ -11,7 +11,7 @@ from ovs_lwt import veth
 from ovs_lwt.here import host_here, kernel_tunnel_address
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.model import Plane
-from ovs_lwt.names import is_name
+from ovs_lwt.names import tenant_and_name
 from ovs_lwt.topology import Topology
 from ovs_lwt.veth import Marking, plan_attach
 from ovs_lwt.veth.plan import refuse_elsewhere
@@ -92,9 +92,7 @@ def detach(identity: str, place: Place, plane: Plane | None) -> str:
     Raises Refused, with nothing removed, if a switch forwards here and its OVSDB does not answer:
     the port would stay in it.
     """
-    tenant, _, name = identity.partition("/")
-    if not is_name(tenant) or not is_name(name):
-        raise Refused(f"'{identity}' is not an endpoint: write it TENANT/NAME, like blue/web1")
+    tenant, name = tenant_and_name(identity)
     gone = _detach(identity, tenant, name, place, plane)
     return f"{identity}: {'detached' if gone else 'was not attached'}"
 

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ovs_lwt import __version__, model
 from ovs_lwt.arguments import (
     Bridge,
+    Control,
     Datapath,
     Endpoint,
     ExportPart,
+    HostDriven,
     HostHere,
+    Json,
     Marking,
     NeighbourDiscovery,
     Overlay,
@@ -30,8 +32,14 @@ from ovs_lwt.arguments import (
     TlsCa,
     TlsCert,
     TlsKey,
+    a_host,
+    an_interface,
+    each_by,
+    hosts_and_where,
+    listening,
+    seconds,
 )
-from ovs_lwt.control import FOLDER, ask
+from ovs_lwt.control import FOLDER, ask, socket_of
 from ovs_lwt.ending import ended
 from ovs_lwt.lab.commands import lab_app
 from ovs_lwt.lab.demo import demo
@@ -43,6 +51,7 @@ from ovs_lwt.sources.kept import accepted_in
 from ovs_lwt.sources.overlay_file import OverlayFile, planes_in
 from ovs_lwt.transitions import BRAKE_SHARE
 from ovs_lwt.vswitch import DEFAULT_BRIDGE, DEFAULT_OVSDB
+from ovs_lwt.vswitch.plan import check_remote
 
 app = typer.Typer(
     name="ovs-lwt",
@@ -77,7 +86,7 @@ def validate(
         Path, typer.Argument(help="The overlay file; -: standard input.", metavar="OVERLAY")
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings for mistakes.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+    json_: Json = False,
 ) -> None:
     """Check an overlay file; every mistake with its place, and what is most likely not meant.
 
@@ -106,7 +115,10 @@ def export(
     plane: PlaneOption = None,
     ovsdb: Annotated[
         str | None,
-        typer.Option(help="Take the guests' ports from this OVSDB; else ports go by their names."),
+        typer.Option(
+            help="Take the guests' ports from this OVSDB; else ports go by their names.",
+            callback=each_by(check_remote),
+        ),
     ] = None,
     bridge: Bridge = DEFAULT_BRIDGE,
     nd: Annotated[
@@ -136,7 +148,8 @@ def run(
         list[str] | None,
         typer.Option(
             help="HOST, or HOST=WHERE: its OVSDB, or on planes bridge and route its network"
-            " namespace. Several drive several hosts. Default: the host of this machine's name."
+            " namespace. Several drive several hosts. Default: the host of this machine's name.",
+            callback=hosts_and_where,
         ),
     ] = None,
     plane: PlaneOption = None,
@@ -159,9 +172,7 @@ def run(
     tls_key: TlsKey = None,
     tls_cert: TlsCert = None,
     tls_ca: TlsCa = None,
-    control: Annotated[
-        Path | None, typer.Option(help=f"Control socket. Default: {FOLDER}/HOST.ctl")
-    ] = None,
+    control: Control = None,
     datapath: Annotated[Datapath, typer.Option(help="Datapath of a new bridge.")] = Datapath.AUTO,
     nd: Annotated[
         NeighbourDiscovery,
@@ -201,16 +212,15 @@ def run(
         from ovs_lwt.standalone import serve
 
         pairs = [(name, where) for name, _, where in (word.partition("=") for word in host)]
+        socket = control or socket_of(pairs[0][0])
         kept = OverlayFile(overlay, accepted_in(state, pairs[0][0]))
         source = on_plane(kept, plane.value if plane else None)
         options = Options(bridge, None, watch=watch, state=state, brake=brake)
-        raise typer.Exit(
-            serve(source, pairs, options, control or FOLDER / f"{pairs[0][0]}.ctl", verbose=verbose)
-        )
+        raise typer.Exit(serve(source, pairs, options, socket, verbose=verbose))
     from ovs_lwt.backends.openflow.framework import choose
 
     overrides: dict[str, Any] = {
-        **_listening(listen, tls_key, tls_cert, tls_ca),
+        **listening(listen, tls_key, tls_cert, tls_ca),
         "overlay": str(overlay),
         "overlay_host": _places(overlay, host, plane, ovsdb),
         "overlay_plane": plane.value if plane else None,
@@ -251,7 +261,9 @@ def attach(
     overlay: Overlay,
     endpoint: Endpoint,
     netns: Annotated[str, typer.Option(help="The guest's network namespace: a name, or a path.")],
-    interface: Annotated[str, typer.Option(help="The interface's name inside.")] = "eth0",
+    interface: Annotated[
+        str, typer.Option(help="The interface's name inside.", callback=an_interface)
+    ] = "eth0",
     marking: Annotated[
         Marking,
         typer.Option(
@@ -265,7 +277,8 @@ def attach(
     host: Annotated[
         str | None,
         typer.Option(
-            help="The host that this machine is. Default: by its VTEP's address, or its name."
+            help="The host that this machine is. Default: by its VTEP's address, or its name.",
+            callback=a_host,
         ),
     ] = None,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
@@ -310,7 +323,9 @@ def detach(
 @show_app.command()
 def tables(
     overlay: Overlay,
-    host: Annotated[str | None, typer.Option(help="Only the tenants of this host.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Only the tenants of this host.", callback=a_host)
+    ] = None,
     plane: PlaneOption = None,
     state: State = STATE,
 ) -> None:
@@ -332,16 +347,12 @@ def check(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="The host that this machine is. Default: its name.")
-    ] = None,
+    host: HostHere = None,
     plane: PlaneOption = None,
     ovsdb: Ovsdb = DEFAULT_OVSDB,
     bridge: Bridge = DEFAULT_BRIDGE,
-    control: Annotated[
-        Path | None, typer.Option(help=f"The agent's control socket. Default: {FOLDER}/HOST.ctl")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+    control: Control = None,
+    json_: Json = False,
 ) -> None:
     """Look whether packets can pass on this host: a line for each question, and the mend.
 
@@ -362,12 +373,8 @@ def check(
 
 @app.command()
 def reload(
-    host: Annotated[
-        str | None, typer.Option(help="The host whose controller shall read its overlay again.")
-    ] = None,
-    control: Annotated[
-        Path | None, typer.Option(help=f"Its control socket. Default: {FOLDER}/HOST.ctl")
-    ] = None,
+    host: HostDriven = None,
+    control: Control = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -390,16 +397,15 @@ def reload(
 
 @app.command()
 def status(
-    host: Annotated[str | None, typer.Option(help="The host.")] = None,
-    control: Annotated[
-        Path | None, typer.Option(help=f"Control socket. Default: {FOLDER}/HOST.ctl")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/status.md).")] = False,
+    host: HostDriven = None,
+    control: Control = None,
+    json_: Json = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until all are in sync and have been checked.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait at most.", metavar="SECONDS")
+        float,
+        typer.Option(min=0, help="Seconds to wait at most.", metavar="SECONDS", callback=seconds),
     ] = 60,
 ) -> None:
     """Print how the agent's hosts are: in sync, degraded, or not there yet, and why.
@@ -414,9 +420,7 @@ def status(
 
     said, outcome, refused = show_status.waited(ask_once, timeout if wait else 0, checked=wait)
     if said is None:
-        Console(stderr=True).print(
-            f"ovs-lwt: {refused}", highlight=False, soft_wrap=True, markup=False
-        )
+        print(f"ovs-lwt: {refused}", file=sys.stderr)
     elif json_:
         print(json.dumps(said, indent=2))
     else:
@@ -429,32 +433,19 @@ def _control(host: str | None, control: Path | None) -> Path:
     if control is not None:
         return control
     if host is not None:
-        return FOLDER / f"{host}.ctl"
-    found = sorted(FOLDER.glob("*.ctl"))
+        return socket_of(host)
+    try:
+        found = sorted(path for path in FOLDER.iterdir() if path.suffix == ".ctl")
+    except FileNotFoundError:
+        found = []
+    except PermissionError as error:
+        raise Refused(f"not permitted to look for agents in {FOLDER}: do it as root (sudo)") from (
+            error
+        )
     if len(found) == 1:
         return found[0]
     names = ", ".join(path.stem for path in found) or "none"
     raise Refused(f"which controller? Say --host HOST or --control SOCKET. Running here: {names}")
-
-
-def _listening(
-    listen: str | None, key: Path | None, cert: Path | None, ca: Path | None
-) -> dict[str, Any]:
-    """The framework's options for where to listen, and for TLS."""
-    tls = {"ctl_privkey": key, "ctl_cert": cert, "ca_certs": ca}
-    found: dict[str, Any] = {name: str(file) for name, file in tls.items() if file is not None}
-    if listen is not None:
-        address, port = _address(listen)
-        kind = "ssl" if found else "tcp"
-        found |= {"ofp_listen_host": address, f"ofp_{kind}_listen_port": port}
-    return found
-
-
-def _address(listen: str) -> tuple[str, int]:
-    address, _, port = listen.rpartition(":")
-    if not port.isdigit() or not address:
-        raise Refused(f"--listen {listen}: write ADDRESS:PORT, like 127.0.0.1:6653 or [::1]:6653")
-    return address.strip("[]"), int(port)
 
 
 @app.command(

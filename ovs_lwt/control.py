@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ovs_lwt import __version__, unixsockets
 from ovs_lwt.mistakes import NotNow, Refused
+from ovs_lwt.names import check_name
 from ovs_lwt.ovslib import ovs
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +32,19 @@ RELOADS_WITHIN: Final = 180.0
 
 _WHAT: Final = "the control socket"
 _CHOOSE: Final = "choose another with --control"
+
+
+def socket_of(host: str) -> Path:
+    """Return where the agent of this (first) host listens if nobody says where else. Raises
+    Refused if no host can be called so: it becomes a part of paths.
+    """
+    check_name("host", host)
+    return FOLDER / f"{host}.ctl"
+
+
+def check_path(path: Path) -> None:
+    """Raise Refused if no agent can listen at `path`, whether or not one does."""
+    unixsockets.refuse_other(path.absolute(), _WHAT, _CHOOSE)
 
 
 def introduction(path: Path) -> str:
@@ -67,13 +81,15 @@ class ControlSocket:
     """
 
     def __init__(self, path: Path) -> None:
+        # The library takes others for files of Open vSwitch's.
+        path = path.absolute()
         unixsockets.refuse_long(path, _WHAT, _CHOOSE)
         # The library would remove whatever is there.
         if (other := _listener(path)) is not None:
             known = f" ({other})" if other.pid else ""
             says = "answers" if _answers(path) else "listens, and does not answer,"
             raise Refused(f"another controller{known} {says} on {path}: stop it, or {_CHOOSE}")
-        unixsockets.make_room(path, _WHAT, _CHOOSE)
+        self._made = unixsockets.make_room(path, _WHAT, _CHOOSE)
         error, self._server = ovs.unixctl.server.UnixctlServer.create(str(path), __version__)
         if error:
             said = os.strerror(error) if isinstance(error, int) else error
@@ -102,6 +118,11 @@ class ControlSocket:
         self._server._listener.bind_path = None
         self._server.close()
 
+    def abandon(self) -> None:
+        """Close it, and leave nothing behind: whoever was to listen does not start."""
+        self.close()
+        unixsockets.unmake(self._made)
+
 
 def ask(path: Path, command: str, within: float | None = None) -> str:
     """Send `command` to the controller behind `path`; return its reply.
@@ -109,7 +130,8 @@ def ask(path: Path, command: str, within: float | None = None) -> str:
     Raises Refused when nobody listens there, when there is no reply within so many seconds, or
     with what the controller says is wrong.
     """
-    unixsockets.refuse_long(path, _WHAT, _CHOOSE)
+    path = path.absolute()
+    check_path(path)
     if within is None:
         within = RELOADS_WITHIN if command.startswith("reload") else ANSWERS_WITHIN
     deadline = time.monotonic() + within

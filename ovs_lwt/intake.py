@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -45,11 +46,22 @@ class Intake:
     _told: dict[str, Any] = field(default_factory=dict)
     _unkept: str = ""
 
-    def first(self) -> Topology:
+    def first(self, fits: Callable[[Topology], object] = lambda topology: None) -> Topology:
         """What to run at start: what the source says, or what was last accepted.
 
-        Raises OverlayInvalid and Refused where nothing was accepted before.
+        fits: raises Refused for an overlay that has no use for the agent, and that is not kept then
+        Raises OverlayInvalid and Refused where nothing was accepted before, and what `fits` raises.
         """
+        try:
+            topology, problems, renamed = self._chosen()
+            fits(topology)
+        except BaseException:
+            self.source.forget()
+            raise
+        return self._fall_back(topology, problems) if problems else self._take(topology, renamed)
+
+    def _chosen(self) -> tuple[Topology, tuple[str, ...], Mapping[str, str]]:
+        """What to run at start; why that is not what the source says; tenants that it renames."""
         good = None
         try:
             found = self.source.read()
@@ -57,18 +69,18 @@ class Intake:
             good = self.source.last_good()
             if good is None:
                 raise
-            return self._fall_back(good, _sentences(wrong))
+            return good, _sentences(wrong), {}
         if not self.source.accepted():
             good = self.source.last_good()
         if good is None:
-            return self._take(found, {})
+            return found, (), {}
         verdict = transitions.judge(good, found, self.share)
         if verdict.handed_over:
             # Others may have done both steps while this host was down: it must not speak for
             # tenants whose numbers may be somebody else's by now.
             good = _without(good, verdict.strangers)
         problems = _problems(verdict)
-        return self._fall_back(good, problems) if problems else self._take(found, verdict.renamed)
+        return (good, problems, {}) if problems else (found, (), verdict.renamed)
 
     def next(self, running: Topology, *, force: bool = False) -> Topology:
         """What the source says now. force: whatever that takes away or hands over.
@@ -113,7 +125,7 @@ class Intake:
         ago = round(max(0.0, time.time() - self._read), 1)
         return {**self._told, "read": ago, "last_good": self._last_good, "refused": self.refused}
 
-    def _take(self, topology: Topology, renamed: dict[str, str] | Any) -> Topology:
+    def _take(self, topology: Topology, renamed: Mapping[str, str]) -> Topology:
         self.refused, self._last_good, self.renamed = (), False, dict(renamed)
         self._note(topology)
         self._unkept = ""

@@ -65,7 +65,7 @@ def launch(
         # Sockets now, for what the imports take; threads once it is known whether they may be.
         _patch(fw, thread=False)
     _raise_file_limit()
-    with stopping.on_signal() as stop, contextlib.ExitStack() as starting:
+    with _understood(), stopping.on_signal() as stop, contextlib.ExitStack() as starting:
         starting.enter_context(stopping.no_hangups())
         conf = _configure(fw, words, overrides)
         with _pid_file(conf.pid_file), _started(fw, conf):
@@ -114,6 +114,17 @@ def _configure(fw: Framework, words: Sequence[str], overrides: Mapping[str, obje
     if fw.green and not conf.enable_debugger:
         _patch(fw, thread=True)
     return conf
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Options are read late, with the ``$`` in them: what is wrong with one is whoever wrote it's
+    to mend.
+    """
+    try:
+        yield
+    except oslo.Error as error:
+        raise Refused(f"the configuration cannot be used: {error}") from error
 
 
 @contextlib.contextmanager
@@ -178,20 +189,24 @@ def _apps_of_config_files(words: Sequence[str]) -> list[str]:
 def _parse(fw: Framework, words: Sequence[str], overrides: Mapping[str, object]) -> Any:
     conf = fw.CONF
     default = Path(f"/usr/local/etc/{fw.package}/{fw.package}.conf")
-    try:
-        conf(
-            args=list(words),
-            project=fw.package,
-            prog=PROGRAM,
-            version=f"{PROGRAM} {__version__}, {fw.name} {fw.version}",
-            default_config_files=[str(default)] if default.exists() else [],
-            default_config_dirs=[],
-        )
-        for name, value in overrides.items():
-            conf.set_override(name, value)
-    except oslo.Error as error:
-        raise Refused(f"the configuration cannot be used: {error}") from error
+    conf(
+        args=list(words),
+        project=fw.package,
+        prog=PROGRAM,
+        version=f"{PROGRAM} {__version__}, {fw.name} {fw.version}",
+        default_config_files=[str(default)] if default.exists() else [],
+        default_config_dirs=[],
+    )
+    for name, value in overrides.items():
+        conf.set_override(name, _literal(value))
     return conf
+
+
+def _literal(value: object) -> object:
+    """The value as an option whose ``$`` are no references to other options."""
+    if isinstance(value, list):
+        return [_literal(part) for part in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _start_log(fw: Framework) -> None:

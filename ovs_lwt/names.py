@@ -9,6 +9,8 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final
 
+from ovs_lwt.mistakes import Refused
+
 NAME_PATTERN = r"[A-Za-z0-9._-]{1,63}"
 _NAME = re.compile(NAME_PATTERN)
 
@@ -37,6 +39,23 @@ _WHOSE: Final = tuple((re.compile(pattern), whose) for pattern, whose in _RESERV
 def is_name(text: str) -> bool:
     """Say whether `text` can name a VTEP, a tenant or an endpoint."""
     return _NAME.fullmatch(text) is not None and text not in (".", "..")
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise `Refused` if nothing in an overlay can be called `name`; what: of which kind it is."""
+    if not is_name(name):
+        raise Refused(
+            f"'{name}' cannot be the name of a {what}: it has 1 to 63 letters, digits, '.', '_' or"
+            " '-'"
+        )
+
+
+def tenant_and_name(identity: str) -> tuple[str, str]:
+    """Return the parts of an endpoint's ``TENANT/NAME``; raise `Refused` for any other form."""
+    tenant, _, name = identity.partition("/")
+    if not is_name(tenant) or not is_name(name):
+        raise Refused(f"'{identity}' is not an endpoint: write it TENANT/NAME, like blue/web1")
+    return tenant, name
 
 
 def endpoint_id(tenant: str, endpoint: str) -> str:
@@ -79,7 +98,7 @@ def _candidates(tenant: str, endpoint: str) -> Iterator[str]:
 
 def unfit_port(name: str) -> str | None:
     """Say why no guest's port can be called `name` (a sentence's end: "is …"), or return None."""
-    if not name or len(name.encode()) > PORT_NAME_LIMIT:
+    if not name or len(name.encode(errors="surrogateescape")) > PORT_NAME_LIMIT:
         return f"is not 1 to {PORT_NAME_LIMIT} characters long, as the kernel wants it"
     if _CLEAN_PORT.fullmatch(name) is None:
         return "is not made of letters, digits, '_', '.', '~' and '-', the first a letter or digit"

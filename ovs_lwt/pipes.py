@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
+from ovs_lwt.mistakes import NotNow
+
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 
 
@@ -41,17 +43,36 @@ class _Pipe(io.RawIOBase):
             return os.write(self._fd, view)
         except BrokenPipeError:
             self.broken = True
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._fd)
-            os.close(nowhere)
+            self._write_nowhere()
             if not self.outlive:
                 self.raised = True
                 raise
             return view.nbytes
+        except OSError as error:
+            self._write_nowhere()
+            if self.outlive:
+                return view.nbytes
+            raise NotNow(f"what it prints cannot be written: {error.strerror}") from error
+
+    def _write_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._fd)
+        os.close(nowhere)
 
 
 # The standard output of the command that runs.
 _stdout: list[_Pipe] = []
+
+
+def _open_all() -> None:
+    """Have all three standard files open: else the next one that is opened (the overlay, a socket)
+    gets the number of what is missing, and whatever we start reads it, or writes into it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 def outlives_readers() -> None:
@@ -63,16 +84,16 @@ def outlives_readers() -> None:
 @contextmanager
 def closable() -> Iterator[None]:
     """Run a command whose readers may leave; what ends it is a `SystemExit` with the status."""
+    _open_all()
     before: tuple[TextIO | None, TextIO | None] = sys.stdout, sys.stderr
     out, err = _Pipe(1), _Pipe(2, outlive=True)
     for name, pipe, old in (("stdout", out, before[0]), ("stderr", err, before[1])):
-        if old is None:  # closed by whoever started us
-            continue
-        old.flush()
+        if old is not None:  # closed by whoever started us: then it goes nowhere
+            old.flush()
         text = io.TextIOWrapper(
             io.BufferedWriter(pipe),
-            old.encoding,
-            old.errors,
+            old.encoding if old is not None else "utf-8",
+            old.errors if old is not None else "backslashreplace",
             line_buffering=name == "stderr" or pipe.isatty(),
             write_through=name == "stderr",
         )

@@ -48,7 +48,7 @@ def serve(
         with ExitStack() as starting:
             # First of all: where another agent runs, it shall not lose its devices.
             listening = ControlSocket(control)
-            starting.callback(listening.close)
+            starting.callback(listening.abandon)
             named = replace(options, agent=introduction(control))
             agent = Agent(source, hosts, named, receive, checker=Checker())
             agent.listen(listening)

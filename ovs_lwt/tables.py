@@ -19,7 +19,9 @@ def wide_console() -> Console:
     It prints text as it is: `:1234:` is a part of an address, and no emoji's name.
     """
     console = Console(emoji=False, markup=False)
-    return console if console.is_terminal else Console(width=_ENDLESS, emoji=False, markup=False)
+    # COLUMNS may say 0, and nothing would be printed.
+    fits = console.is_terminal and console.width > 0
+    return console if fits else Console(width=_ENDLESS, emoji=False, markup=False)
 
 
 def show_table(console: Console, table: Table) -> None:

@@ -286,6 +286,15 @@ class Topology:
         """Return the index of the VTEP called `name`; raise `Refused` if there is none."""
         return _index(self.vteps.index, name, "host")
 
+    def own_index(self, name: str) -> int:
+        """Return the index of a VTEP that is ours to run; raise `Refused` if it is somebody else's,
+        or if there is none.
+        """
+        index = self.vtep_index(name)
+        if self.vteps.external[index]:
+            raise Refused(f"{name} is external, says the overlay: somebody else runs it")
+        return index
+
     def tenant_index(self, name: str) -> int:
         """Return the index of the tenant called `name`; raise `Refused` if there is none."""
         return _index(self.tenants.index, name, "tenant")

@@ -10,8 +10,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -99,29 +99,81 @@ def refuse_long(path: Path, what: str, mend: str) -> None:
         )
 
 
-def make_room(path: Path, what: str, mend: str) -> None:
+def refuse_other(path: Path, what: str, mend: str) -> None:
+    """Raise Refused if no socket can have this path, or if something else is there. (Nothing at all
+    may be there: whoever listens is to come.)
+    """
+    refuse_long(path, what, mend)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, PermissionError):
+        return  # who is not let in is told so by whoever connects
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"{what} cannot be at {path} ({said}): {mend}") from error
+    if not stat.S_ISSOCK(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a file"
+        raise Refused(f"{what} {path} is {kind}, not a socket: {mend}")
+
+
+def make_room(path: Path, what: str, mend: str) -> list[Path]:
     """See that a socket can be made at `path`: its folder is made, a socket of the dead removed.
+    Return the folders that were made, the innermost first.
 
     Raises Refused if the path is too long, if its folder cannot be made, or if something else is
     there. what: whose socket it is; mend: what to do about it.
     """
     refuse_long(path, what, mend)
     try:
+        made = missing_folders(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(
             f"the folder of {what} {path} cannot be made ({_said(error)}): {mend}"
         ) from error
     try:
-        mode = path.lstat().st_mode
-        if stat.S_ISSOCK(mode):
-            path.unlink(missing_ok=True)
+        _clear(path, what, mend)
+    except Refused:
+        unmake(made)
+        raise
+    return made
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return what `mkdir` would have to make, the innermost first. Raises OSError."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    return missing
+
+
+def unmake(folders: Iterable[Path]) -> None:
+    """Remove these folders, the innermost first, as far as nobody has put anything into them."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _clear(path: Path, what: str, mend: str) -> None:
+    """Remove a socket of the dead; raise Refused if the path is something else's, or if the kernel
+    makes no socket there. (The `ovs` library would say that as well, by itself, to standard error.)
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise Refused(f"{path} is there already, and is not a socket: it stays; {mend}")
+        path.unlink(missing_ok=True)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
         raise Refused(f"{what} {path} cannot be made ({_said(error)}): {mend}") from error
-    if not stat.S_ISSOCK(mode):
-        raise Refused(f"{path} is there already, and is not a socket: it stays; {mend}")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(os.fspath(path))
+        except (OSError, ValueError) as error:
+            said = _said(error) if isinstance(error, OSError) else str(error)
+            raise Refused(f"{what} {path} cannot be made ({said}): {mend}") from error
+        path.unlink()
 
 
 def remove(path: Path, inode: tuple[int, int]) -> None:

@@ -19,9 +19,7 @@ def of_overlay(topology: Topology, host: str | None, ovsdb: str, bridge: str) ->
     Raises Refused if the overlay has no such host, or if somebody else runs it.
     """
     name = host if host is not None else this_host(topology.vteps.name)
-    index = topology.vtep_index(name)
-    if topology.vteps.external[index]:
-        raise Refused(f"{name} is external, says the overlay: somebody else runs it")
+    index = topology.own_index(name)
     where = ovsdb if topology.vteps.plane[index] == "ovs" else ""
     return Expected.of(topology, name, where, bridge, DEFAULT_TUNNEL_PORT, DEFAULT_REQUEST_PORT)
 

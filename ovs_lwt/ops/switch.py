@@ -18,6 +18,7 @@ from ovs_lwt.findings import Finding, fail, ok, warn
 from ovs_lwt.mistakes import NotNow, Refused, listing
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.vswitch.database import Database, Row
+from ovs_lwt.vswitch.plan import run_directory
 from ovs_lwt.vswitch.prepare import CONTRARY, STILL, datapath_type_of, is_ours
 
 _TESTED = (3, 1)  # Open vSwitch, Debian 12's
@@ -53,9 +54,10 @@ def namespace(remote: str) -> str | None:
 
     Raises Refused if it is on another machine, or does not run.
     """
-    if not remote.startswith("unix:"):
+    rundir = run_directory(remote)
+    if rundir is None:
         raise Refused(f"the switch behind {remote} is not on this machine: run this there")
-    pidfile = Path(remote.removeprefix("unix:")).parent / "ovs-vswitchd.pid"
+    pidfile = rundir / "ovs-vswitchd.pid"
     try:
         theirs = Path("/proc", pidfile.read_text().strip(), "ns/net")
         there = theirs.readlink()
@@ -106,7 +108,9 @@ def _version(database: Database, expected: Expected) -> Finding:
 
 def _asked_version(remote: str) -> str:
     """What the daemon behind a database's socket says its version is; "" if it does not."""
-    directory = Path(remote.removeprefix("unix:")).parent
+    directory = run_directory(remote)
+    if directory is None:
+        return ""
     try:
         number = (directory / "ovs-vswitchd.pid").read_text().strip()
         done = subprocess.run(
@@ -263,9 +267,10 @@ def _controllers(bridge: Row) -> Iterator[Finding]:
 def _meters(expected: Expected) -> Iterator[Finding]:
     """Meters of others: ovs-ofctl knows them, OVSDB does not."""
     subject = "meters"
-    if not expected.where.startswith("unix:"):
+    rundir = run_directory(expected.where)
+    if rundir is None:
         return
-    management = Path(expected.where.removeprefix("unix:")).parent / f"{expected.bridge}.mgmt"
+    management = rundir / f"{expected.bridge}.mgmt"
     try:
         done = subprocess.run(
             ["ovs-ofctl", "-O", "OpenFlow14", "dump-meters", f"unix:{management}"],

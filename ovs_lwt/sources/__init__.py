@@ -25,6 +25,10 @@ class Source(Protocol):
         """What was last read runs now: keep it for the next start. Raises OSError."""
         ...
 
+    def forget(self) -> None:
+        """What was last read does not run: leave nothing of it behind."""
+        ...
+
     def accepted(self) -> bool:
         """Say whether what was last read is what was last accepted, here, in whichever process."""
         ...
@@ -43,6 +47,9 @@ class Unkept:
 
     def accept(self) -> None:
         """Keep nothing."""
+
+    def forget(self) -> None:
+        """Do nothing."""
 
     def accepted(self) -> bool:
         """Say that there is nothing to hold it against."""
@@ -77,6 +84,9 @@ class _OnPlane:
 
     def accept(self) -> None:
         self.source.accept()
+
+    def forget(self) -> None:
+        self.source.forget()
 
     def accepted(self) -> bool:
         return self.source.accepted()

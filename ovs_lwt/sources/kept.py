@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Final
+
+from ovs_lwt.unixsockets import missing_folders, unmake
 
 OVERLAY: Final = "overlay.yaml"
 ENDPOINTS: Final = "endpoints.csv"
@@ -36,6 +39,7 @@ class Kept:
     _digests: dict[str, str] = field(default_factory=dict)
     _work: list[Thread] = field(default_factory=list)
     _failed: list[OSError] = field(default_factory=list)
+    _made: list[Path] = field(default_factory=list)
 
     def begin(self) -> None:
         """A reading begins: what an earlier one has left and nobody accepted is nothing."""
@@ -63,6 +67,7 @@ class Kept:
             raise self._failed[0]
         if self.folder is None or OVERLAY not in self._digests:
             return
+        self._made.clear()
         # The endpoints first: an overlay that names none has no use for them, old or new.
         for name in (ENDPOINTS, OVERLAY):
             path = self.folder / name
@@ -73,6 +78,16 @@ class Kept:
         sums = "".join(f"{digest}  {name}\n" for name, digest in sorted(self._digests.items()))
         (self.folder / (_SUMS + _NEW)).write_text(sums, "ascii")
         (self.folder / (_SUMS + _NEW)).replace(self.folder / _SUMS)
+
+    def forget(self) -> None:
+        """What was last read does not run: nothing of it stays, nor a folder made for it."""
+        self._join()
+        if self.folder is not None:
+            with suppress(OSError):
+                for name in (ENDPOINTS, OVERLAY):
+                    (self.folder / (name + _NEW)).unlink(missing_ok=True)
+            unmake(self._made)
+        self._made.clear()
 
     def files(self) -> tuple[Path, Path] | None:
         """The overlay that was last accepted and its endpoints (which may not exist); None: there
@@ -99,6 +114,7 @@ class Kept:
         if self.folder is None:
             return
         try:
+            self._made += missing_folders(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / (name + _NEW)
             with open(path, "wb", opener=_private) as file:

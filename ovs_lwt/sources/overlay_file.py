@@ -76,6 +76,10 @@ class OverlayFile:
         """What was last read runs now: keep it for the next start. Raises OSError."""
         self._kept.accept()
 
+    def forget(self) -> None:
+        """What was last read does not run: leave nothing of it behind."""
+        self._kept.forget()
+
     def accepted(self) -> bool:
         """Say whether what was last read is what was last accepted."""
         return self._kept.digests() == self._kept.accepted()
@@ -133,10 +137,14 @@ def load(path: Path) -> Topology:
 def planes_in(path: Path) -> dict[str, str]:
     """Return the hosts of the overlay file, each with its plane.
 
-    A glance, to know what to start: what is wrong with the file, `load` will say.
+    A glance, to know what to start: what is wrong with the file, `load` will say. Nothing is taken
+    from a pipe, which can be read once, or from a device.
     """
     try:
-        vteps = yaml.load(path.read_bytes(), LOADER)["vteps"]
+        if not path.is_file():
+            return {}
+        with path.open("rb") as stream:
+            vteps = yaml.load(stream.read(YAML_LIMIT), LOADER)["vteps"]
         return {str(name): str(vtep.get("plane", "ovs")) for name, vtep in vteps.items()}
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
         return {}

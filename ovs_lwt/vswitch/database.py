@@ -11,12 +11,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from errno import EACCES, EAFNOSUPPORT, EAGAIN, EPERM, ETIMEDOUT
+from errno import EACCES, EAGAIN, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any, Final
 
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.ovslib import ovs
+from ovs_lwt.vswitch.plan import check_remote, socket_of
 
 _DATABASE: Final = "Open_vSwitch"
 _COLUMNS: Final = {
@@ -78,6 +79,10 @@ class Database:
     """
 
     def __init__(self, remote: str, timeout: float) -> None:
+        check_remote(remote)
+        if (socket := socket_of(remote)) is not None:
+            # The library has a run directory of its own.
+            remote = f"unix:{socket}"
         self._remote = remote
         self.guard = threading.RLock()
         deadline = time.monotonic() + timeout
@@ -271,9 +276,6 @@ def _unreachable(remote: str, error: int) -> Refused:
         )
     elif error in (EACCES, EPERM):
         kind, mend = Refused, "run this as root (sudo)"
-    elif error == EAFNOSUPPORT:
-        kind = Refused
-        mend = "write it like unix:/var/run/openvswitch/db.sock or tcp:127.0.0.1:6640"
     else:
         mend = (
             "start Open vSwitch (systemctl start openvswitch-switch),"

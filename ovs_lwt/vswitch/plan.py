@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from typing import Final, Literal
 
 from ovs_lwt.claims import KERNEL_MARKINGS
 from ovs_lwt.mistakes import Refused
+from ovs_lwt.unixsockets import refuse_other
 
 RUN_DIRECTORY: Final = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
 DEFAULT_OVSDB: Final = f"unix:{RUN_DIRECTORY}/db.sock"
@@ -24,6 +26,9 @@ DEFAULT_REQUEST_PORT: Final = "vx-lwt-ar"
 _NAME_LIMIT: Final = 15
 # The highest port number OpenFlow 1.0 leaves to physical ports, hence OVSDB's for ofport_request.
 HIGHEST_OFPORT: Final = 0xFEFF
+
+# A name or an address, that of IPv6 in brackets.
+_SERVER: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[^\]\s]+)?\]):[0-9]{1,9}")
 
 DatapathType = Literal["system", "netdev"]
 
@@ -159,19 +164,41 @@ class LocalPort:
         return self.marking in KERNEL_MARKINGS
 
 
+def socket_of(remote: str) -> Path | None:
+    """Return the socket that `remote` names, which is in OVS's run directory unless it says where.
+
+    None if it is none of this machine's (``tcp:``, ``ssl:``).
+    """
+    kind, _, path = remote.partition(":")
+    return RUN_DIRECTORY / path if kind == "unix" else None
+
+
 def run_directory(remote: str) -> Path | None:
     """Return the run directory of the switch whose OVSDB is at `remote`: where its socket lies.
 
     None if it is not on this machine, or not known (``tcp:``, ``ssl:``).
     """
-    kind, _, path = remote.partition(":")
-    return (RUN_DIRECTORY / path).parent if kind == "unix" else None
+    socket = socket_of(remote)
+    return None if socket is None else socket.parent
+
+
+def check_remote(remote: str) -> None:
+    """Raise `Refused` if `remote` cannot be where an OVSDB listens, whether or not one does."""
+    mend = f"write it like {DEFAULT_OVSDB}, tcp:127.0.0.1:6640 or ssl:192.0.2.11:6640"
+    kind, _, place = remote.partition(":")
+    if kind == "unix" and place:
+        refuse_other(RUN_DIRECTORY / place, "the database's socket", "name another with --ovsdb")
+    elif kind not in ("tcp", "ssl") or _SERVER.fullmatch(place) is None:
+        raise Refused(f"'{remote}' is not an OVSDB address: {mend}")
+    elif not 0 < int(place.rpartition(":")[2]) < 1 << 16:
+        raise Refused(f"'{remote}' has no port from 1 to 65535: {mend}")
 
 
 def check_port_name(what: str, name: str) -> None:
     """Raise `Refused` if `name` cannot name a network device; `what` says whose name it is."""
-    unfit = not 0 < len(name.encode()) <= _NAME_LIMIT or name in (".", "..")
-    if unfit or "/" in name or any(character.isspace() for character in name):
+    unfit = not 0 < len(os.fsencode(name)) <= _NAME_LIMIT or name in (".", "..")
+    if unfit or not name.isprintable() or any(character in " /" for character in name):
         raise Refused(
-            f"'{name}' cannot name a {what}: at most {_NAME_LIMIT} characters, no '/', no spaces"
+            f"'{name}' cannot name a {what}: 1 to {_NAME_LIMIT} visible characters, no '/', no"
+            " spaces"
         )

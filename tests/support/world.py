@@ -48,6 +48,9 @@ class FakeSource:
     def accept(self) -> None:
         self.good = deepcopy(self.overlay)
 
+    def forget(self) -> None:
+        pass
+
     def accepted(self) -> bool:
         return self.overlay == self.good
 

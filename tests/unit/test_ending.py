@@ -171,7 +171,7 @@ def test_a_full_disk_is_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         status, _, said = cli("schema", out=full)
     assert status == 1
-    assert said.startswith("ovs-lwt: unexpected: No space left on device")
+    assert said.startswith("ovs-lwt: what it prints cannot be written: No space left on device")
     assert said.count("\n") == 1
 
 

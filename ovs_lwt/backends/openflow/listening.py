@@ -220,30 +220,33 @@ def _door(conf: Any, tcp_port: int | None, tls_port: int | None) -> Door:
     host = conf.ofp_listen_host
     if conf.ctl_privkey or conf.ctl_cert:
         context = _tls(conf)
-        return _on(host, tls_port or _PORT, partial(_admit_tls, context))
+        return _on_port(host, tls_port or _PORT, partial(_admit_tls, context))
     if "/" in host:
-        server = socket.socket(socket.AF_UNIX)
-        server.bind(host)
-        return Door(server, host, partial(_admit, by_process))
+        return _on(socket.socket(socket.AF_UNIX), host, host, partial(_admit, by_process))
     if guarded() and not _is_loopback(host):
         raise Refused(
             f"whoever reaches {host}:{tcp_port or _PORT} could pretend to be a host's switch:"
             f" {_MEND}"
         )
-    return _on(host, tcp_port or _PORT, partial(_admit, by_loopback))
+    return _on_port(host, tcp_port or _PORT, partial(_admit, by_loopback))
 
 
-def _on(host: str, port: int, admit: Admit) -> Door:
+def _on_port(host: str, port: int, admit: Admit) -> Door:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return _on(server, (host, port), f"{host}:{port}", admit)
+
+
+def _on(server: socket.socket, address: Any, place: str, admit: Admit) -> Door:
     try:
-        server.bind((host, port))
-        return Door(server, f"{host}:{port}", admit)
-    except OSError as error:
+        server.bind(address)
+        return Door(server, place, admit)
+    except (OSError, OverflowError, ValueError) as error:
         server.close()
+        said = (isinstance(error, OSError) and error.strerror) or error
         raise Refused(
-            f"cannot listen on {host}:{port}: {error.strerror}; free it or choose another with "
+            f"cannot listen on {place}: {said}; free it or choose another with "
             "--listen (of the manager: --ofp-listen-host, --ofp-tcp-listen-port)"
         ) from error
 
