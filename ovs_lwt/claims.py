@@ -35,6 +35,15 @@ def renamed_claims(guests: Mapping[str, str], renamed: Mapping[str, str]) -> Ren
     }
 
 
+def one_after_the_other(first: Renamed, then: Renamed) -> Renamed:
+    """Both in one: a port that is renamed twice goes from the first name to the last."""
+    both = dict(first)
+    for port, (before, now) in then.items():
+        begun = first.get(port)
+        both[port] = (begun[0] if begun and begun[1] == before else before, now)
+    return both
+
+
 def claimed_endpoint(external_ids: Mapping[str, str]) -> str | None:
     """Return the endpoint (``TENANT/NAME``) a port claims, or None if it claims none.
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 
+from ovs_lwt.claims import Renamed
 from ovs_lwt.columns import Indices
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.port_keys import owners_of
@@ -46,6 +47,21 @@ def identified(topology: Topology, host: int, ports: Sequence[LocalPort]) -> tup
     return tuple(
         replace(port, claim=known[port.name]) if port.name in known else port for port in ports
     )
+
+
+def as_renamed(
+    ports: Sequence[LocalPort], renaming: Renamed
+) -> tuple[tuple[LocalPort, ...], Renamed]:
+    """Return the ports with the claims that they are to have, and what of `renaming` is to come."""
+    still = {
+        port.name: renaming[port.name]
+        for port in ports
+        if port.name in renaming and port.claim == renaming[port.name][0]
+    }
+    if not still:
+        return tuple(ports), still
+    now = (replace(p, claim=still[p.name][1]) if p.name in still else p for p in ports)
+    return tuple(now), still
 
 
 def strangers(ports: Sequence[LocalPort]) -> dict[str, str]:

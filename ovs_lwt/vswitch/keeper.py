@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
-from ovs_lwt.claims import Renamed
+from ovs_lwt.claims import Renamed, one_after_the_other
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.vswitch.patience import Patience
 from ovs_lwt.vswitch.plan import DatapathType, LocalPort, SwitchPlan
@@ -158,7 +158,7 @@ class SwitchKeeper:
     def rewrite_claims(self, claims: Renamed) -> None:
         """Have these ports claim what they are to claim now, as soon as may be."""
         with self._remarks:
-            self._claims |= claims
+            self._claims = dict(one_after_the_other(self._claims, claims))
         self._ring()
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ class SwitchKeeper:
             # Written again when that is no harm: what has been said since is what counts.
             with self._remarks:
                 self._markings = markings | self._markings
-                self._claims = claims | self._claims
+                self._claims = dict(one_after_the_other(claims, self._claims))
             _LOG.warning("remarks on ports are not written yet: %s", refused)
 
     def _rest(self) -> None:

@@ -305,3 +305,35 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "is `ovs-lwt run` up?" in done.stderr
+
+
+def test_a_tenant_is_renamed_under_its_guests(
+    host: OvsHost, running: Controller, overlay: Path
+) -> None:
+    """Also while the database does not answer: the ports' claims follow, and no flow is touched."""
+    before, ear = flows(host), Ear(host)
+    pid = host.ovsdb_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for name in ("indigo", "azure"):
+            renamed = two_tenants()
+            tenants = renamed["tenants"].items()
+            renamed["tenants"] = {{"blue": name}.get(each, each): of for each, of in tenants}
+            write(overlay, renamed)
+            running.reload()
+        assert eventually(lambda: "azure/web1" in running.status()["ports"].values())
+        assert ear.changes() == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    key = "external_ids:ovs-lwt-endpoint"
+    assert eventually(lambda: "azure/web1" in host.vsctl("get", "interface", "p1", key), 15)
+    assert running.in_sync("azure/web1", "red/web1"), running.log
+    assert ear.changes() == []
+    assert untouched(before, flows(host))
+    # And back, one after the other.
+    write(overlay, two_tenants())
+    running.reload()
+    assert eventually(lambda: "blue/web1" in host.vsctl("get", "interface", "p1", key), 15)
+    assert running.in_sync(*GUESTS.values()), running.log
+    assert ear.changes() == []
