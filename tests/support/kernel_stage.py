@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from ovs_lwt.backends.netlink.present import devices
 from ovs_lwt.backends.netlink.transport import Kernel
 from ovs_lwt.backends.outcome import AUDIT
@@ -81,6 +83,22 @@ def stages() -> Iterator[Make]:
         yield make
         for each in made:
             each.host.close()
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with stages() as make:
+        yield make
+
+
+@pytest.fixture
+def stage(make: Make) -> Stage:
+    """Running, with blue's and red's guests plugged in."""
+    plug("blue-web1", "ovs-lwt blue/web1")
+    plug("tap0", "ovs-lwt red/web1")
+    stage = make()
+    stage.start()
+    return stage
 
 
 def ip(*words: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,34 +21,21 @@ from tests.support.kernel_stage import (
     bridge,
     index,
     ip,
+    make,
     plug,
     settled,
     shown,
-    stages,
+    stage,
 )
 from tests.support.overlays import endpoint
 from tests.support.overlays import view as view_of
 from tests.support.ovs import eventually, in_netns
 from tests.support.small_plane import SmallPlane
 
+__all__ = ["make", "stage"]
+
 # An endpoint on host3.
 FORGET = "bridge fdb del 02:00:00:00:00:03 dev vx-lwt dst 192.0.2.13 src_vni 1010 self"
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with stages() as make:
-        yield make
-
-
-@pytest.fixture
-def stage(make: Make) -> Stage:
-    """Running, with blue's and red's guests plugged in."""
-    plug("blue-web1", "ovs-lwt blue/web1")
-    plug("tap0", "ovs-lwt red/web1")
-    stage = make()
-    stage.start()
-    return stage
 
 
 def test_everything_is_made_and_marked_as_ours(stage: Stage) -> None:

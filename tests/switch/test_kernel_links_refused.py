@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,24 +12,10 @@ from ovs_lwt.backends.netlink.setup import Link
 from ovs_lwt.kernel_host import KernelHost
 from ovs_lwt.mistakes import Refused
 from ovs_lwt.netns import entered
-from tests.support.kernel_stage import NETNS, Make, Stage, bridge, ip, plug, shown, stages
+from tests.support.kernel_stage import NETNS, Make, Stage, bridge, ip, make, shown, stage
 from tests.support.small_plane import SmallPlane
 
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with stages() as make:
-        yield make
-
-
-@pytest.fixture
-def stage(make: Make) -> Stage:
-    """Running, with blue's and red's guests plugged in."""
-    plug("blue-web1", "ovs-lwt blue/web1")
-    plug("tap0", "ovs-lwt red/web1")
-    stage = make()
-    stage.start()
-    return stage
+__all__ = ["make", "stage"]
 
 
 def refused(make: Make, plane: SmallPlane | None = None) -> str:
