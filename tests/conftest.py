@@ -19,6 +19,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Without it eventlet, where python-ovs finds it, loads a resolver at every start of a command.
 os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
 
+# The tests start hundreds of commands, which need not be compiled anew each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Real switches run beside the tests: a slow example says nothing about the code.
 settings.register_profile("here", deadline=None)
 # In CI a failure must be the commit's, not the draw's.

@@ -293,8 +293,6 @@ class MachineRun:
             _WHERE_VARIABLE: "host",
             _REPORTS_VARIABLE: str(folder / _REPORTS),
         }
-        # Compiling takes long there, and there is nothing to keep clean.
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         machine = KernelMachine(
             maker,
             command,
