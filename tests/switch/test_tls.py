@@ -99,6 +99,14 @@ def test_a_switch_by_its_hosts_certificate_and_by_no_other(
         said = "by its certificate 'host2') is not this host's switch: hung up on"
         assert running.running.says(said, within=30), running.log
         assert running.state() == "offline"
+        others = Files(tmp_path)
+        others.of("ca")
+        host.stop_vswitchd()
+        host.vsctl("--no-wait", "set-ssl", *others.of("host1"), files.ca)
+        host.start_vswitchd()
+        # (So it is said of a certificate that has expired, in OpenSSL's words.)
+        said = f"hung up on a caller: {SWITCH} by TLS: unable to get local issuer certificate"
+        assert running.running.says(said, within=30), running.log
         host.stop_vswitchd()
         host.vsctl("--no-wait", "set-ssl", *files.of("host1"), files.ca)
         host.start_vswitchd()

@@ -20,7 +20,13 @@ from typing import Any, Final
 
 from ovs_lwt import unixsockets
 from ovs_lwt.backends.openflow import framework
-from ovs_lwt.backends.openflow.callers import Caller, by_certificate, by_loopback, by_process
+from ovs_lwt.backends.openflow.callers import (
+    Caller,
+    Stranger,
+    by_certificate,
+    by_loopback,
+    by_process,
+)
 from ovs_lwt.backends.openflow.doors import HANDSHAKE, Admit, Door
 from ovs_lwt.backends.openflow.streams import GreenTlsStream, Stream, TlsStream
 from ovs_lwt.mistakes import Refused
@@ -288,7 +294,12 @@ def _admit_tls(context: ssl.SSLContext, connected: Any) -> Stream:
     address = connected.getpeername()[0]
     wrapped = context.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
     wrapped.settimeout(HANDSHAKE)  # for all of it
-    wrapped.do_handshake()
+    try:
+        wrapped.do_handshake()
+    except ssl.SSLError as error:
+        # An authority that is not ours, a certificate that has expired, no TLS at all.
+        said = getattr(error, "verify_message", None) or error.reason or str(error)
+        raise Stranger(f"{address} by TLS: {said}") from error
     caller = Caller(address)
     if context.verify_mode == ssl.CERT_REQUIRED:
         caller = by_certificate(wrapped.getpeercert() or {}, address)
