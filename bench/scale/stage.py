@@ -54,9 +54,13 @@ class Controller:
         netns = ("ip", "netns", "exec", str(host.netns))
         options = ("--host", HOST, "--ovsdb", host.remote, "--control", str(self._control))
         command = [*netns, sys.executable, "-m", *map(str, program), *options]
+        # What an earlier figure's agent has accepted is nothing to this one.
+        state = host.rundir / "state"
         self.began = time.perf_counter()
         with self.log.open("a") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | {"STATE_DIRECTORY": str(state)}
+            )
 
     def __enter__(self) -> Self:
         return self
