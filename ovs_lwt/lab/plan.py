@@ -55,7 +55,8 @@ class HostPlan:
     `datapath` is the switch's, None where there is no switch. `network` is the underlay as this
     host sees it: wide enough that every VTEP is on-link. `mac` is that of the interface with the
     VTEP's address; `uplink` is the underlay's end of the host's cable; `rundir` has the host's
-    files, and is the OVS_RUNDIR. An external host has an address only: its namespace is empty.
+    files, and is the OVS_RUNDIR; `labels` is whether MPLS carries one of its tenants.
+    An external host has an address only: its namespace is empty.
     """
 
     name: str
@@ -70,6 +71,7 @@ class HostPlan:
     rundir: Path
     log: Path
     control: Path
+    labels: bool = False
 
     @property
     def ovsdb(self) -> str:
@@ -173,6 +175,8 @@ def make_plan(
         version: underlay_network([a for a in addresses if a.version == version])
         for version in {address.version for address in addresses}
     }
+    labelled = topology.tenants.label[topology.endpoints.tenant] != 0
+    by_labels = set(topology.endpoints.vtep[labelled].tolist())
     namespaces = {f"{name}-underlay"}
     uplinks = {UNDERLAY_BRIDGE, "lo"}
     directories = {RECORD, STATE, *CONTROLLER_FILES}
@@ -193,6 +197,7 @@ def make_plan(
                 rundir=rundir,
                 log=(rundir if controllers == "each" else directory) / "controller.log",
                 control=(rundir if controllers == "each" else directory) / "controller.ctl",
+                labels=index in by_labels,
             )
         )
     guests = tuple(_guests(topology, name, namespaces))

@@ -25,6 +25,7 @@ _NEEDED: Final = {
 # What the planes are made of, by the names of `FEATURES`.
 _OF_DATAPATH: Final = "Open vSwitch datapath"
 _OF_PLANE: Final = {"bridge": "VLAN to VNI", "route": "routes into VXLAN"}
+_OF_LABELS: Final = ("MPLS routes", "VRF")
 _FEATURES: Final = {feature.name: feature for feature in FEATURES}
 
 
@@ -73,6 +74,9 @@ def _needs(plan: LabPlan) -> dict[str, str]:
             found.setdefault(_OF_DATAPATH, f"{host.name} was to have the kernel datapath")
         elif host.plane != "ovs":
             found.setdefault(_OF_PLANE[host.plane], f"{host.name} is on plane {host.plane}")
+        if host.labels:
+            for feature in _OF_LABELS:
+                found.setdefault(feature, f"MPLS carries a tenant of {host.name}")
     return found
 
 

@@ -246,6 +246,17 @@ def test_a_kernel_that_lacks_what_a_host_needs_is_refused(monkeypatch: pytest.Mo
     requirements.check_kernel(plan_of(two_tenants()))
 
 
+def test_a_kernel_is_asked_for_labels_only_where_a_tenant_is_carried_by_them() -> None:
+    overlay = on_planes(host1="route", host2="route", host3="route")
+
+    def asked() -> set[str]:
+        return {feature.name for feature in requirements.needed(plan_of(overlay))}
+
+    assert asked() == {"routes into VXLAN"}
+    overlay["tenants"]["red"]["encapsulation"] = "mpls"
+    assert asked() == {"routes into VXLAN", "MPLS routes", "VRF"}
+
+
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.yaml"))
 
 
