@@ -6,6 +6,7 @@ Types for `ovs_lwt.model`: each checks itself, and says a mistake so that it can
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -100,23 +101,33 @@ def prefix_and_mask(text: str) -> tuple[int, int]:
     return int(mac.replace(":", ""), 16), (1 << 48) - (1 << 48 - int(bits))
 
 
-def _vtep_address(value: Any) -> Any:
-    if isinstance(value, IPv4Address | IPv6Address):
-        value = str(value)
-    if not isinstance(value, str):
-        raise wrong(f"an address is text, like 192.0.2.11, not {kind_of(value)}")
-    try:
-        address = ip_address(value)
-    except ValueError:
-        if "/" in value:
-            raise wrong(
-                f"address {shown(value)} carries a prefix length:"
-                " a VTEP has one address, without '/'"
-            ) from None
-        raise wrong(f"address {shown(value)} is neither an IPv4 nor an IPv6 address") from None
-    if (reason := unusable(address)) is not None:
-        raise wrong(f"address {address} {reason}: a VTEP needs a unicast address")
-    return address
+def _bare(like: str, alone: str, whose: str) -> Callable[[Any], Any]:
+    """Make the check of an address without a prefix length. like: one; alone: why it has none;
+    whose: who needs it to be unicast
+    """
+
+    def check(value: Any) -> Any:
+        if isinstance(value, IPv4Address | IPv6Address):
+            value = str(value)
+        if not isinstance(value, str):
+            raise wrong(f"an address is text, like {like}, not {kind_of(value)}")
+        try:
+            address = ip_address(value)
+        except ValueError:
+            if "/" in value:
+                raise wrong(
+                    f"address {shown(value)} carries a prefix length: {alone}, without '/'"
+                ) from None
+            raise wrong(f"address {shown(value)} is neither an IPv4 nor an IPv6 address") from None
+        if (reason := unusable(address)) is not None:
+            raise wrong(f"address {address} {reason}: {whose} needs a unicast address")
+        return address
+
+    return check
+
+
+_vtep_address = _bare("192.0.2.11", "a VTEP has one address", "a VTEP")
+_address = _bare("10.0.0.100", "a pair has a single address", "an endpoint")
 
 
 def _interface(value: Any) -> Any:
@@ -148,25 +159,6 @@ def _interface(value: Any) -> Any:
             raise wrong(f"address {value} is the network's own: give one of the hosts' addresses")
         if bare.version == 4 and bare == network.broadcast_address:
             raise wrong(f"address {value} is the broadcast address of {network}")
-    return address
-
-
-def _address(value: Any) -> Any:
-    if isinstance(value, IPv4Address | IPv6Address):
-        value = str(value)
-    if not isinstance(value, str):
-        raise wrong(f"an address is text, like 10.0.0.100, not {kind_of(value)}")
-    try:
-        address = ip_address(value)
-    except ValueError:
-        if "/" in value:
-            raise wrong(
-                f"address {shown(value)} carries a prefix length: a pair has a single address,"
-                " without '/'"
-            ) from None
-        raise wrong(f"address {shown(value)} is neither an IPv4 nor an IPv6 address") from None
-    if (reason := unusable(address)) is not None:
-        raise wrong(f"address {value} {reason}: an endpoint needs a unicast address")
     return address
 
 
