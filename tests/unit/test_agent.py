@@ -51,6 +51,7 @@ def test_a_switch_that_connects_gets_its_flows(world: World) -> None:
             "replication": "none",
             "foreign": {"count": 0, "passing": 0, "flows": []},
             "refused": [],
+            "waiting": None,
             "seconds": 0.0,
             "ports": {"blue-web1": "blue/web1", "red-web1": "red/web1"},
             "last": f"{len(held.flows)} flows written, 0 deleted, 0 as they were;"
