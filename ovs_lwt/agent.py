@@ -264,6 +264,9 @@ class Agent:
         if self._manager is not None and self._manager.due(now):
             busy = bool(self._busy or self._turns)
             self._manager.tell(self._states(), now, busy=busy)
+        again = self._intake.again
+        if self._reloads.put_off if again is None else now >= again:
+            self._reload_again()
         if self._options.watch and self._source.version() != self._version:
             self._reload_alone()
         for name, host in self._hosts.items():
@@ -348,6 +351,14 @@ class Agent:
         with nullcontext() if self._manager is None else self._manager.reloading():
             self.reload()
 
+    def _reload_again(self) -> None:
+        """What had to wait is read again, for those who have waited too."""
+        waiting, self._reloads.put_off = self._reloads.put_off, []
+        if not waiting:
+            self._reload_alone()
+        for request in waiting:
+            self._serve_reload(request)
+
     def reload(self, *, anew: bool = False, force: bool = False) -> list[str]:
         """Read the source again. Returns what is wrong with it; then everything stays as it was.
 
@@ -355,8 +366,9 @@ class Agent:
         force: whatever it takes away, and whatever number it gives to another tenant
         """
         self._version = self._source.version()
+        running, now = self._topology, self._clock()
         try:
-            topology = self._intake.next(self._topology, force=force)
+            topology = self._intake.next(running, now, force=force)
             self._take_over(topology, anew=anew)
         except OverlayInvalid as invalid:
             problems = [str(mistake) for mistake in invalid.mistakes]
@@ -365,9 +377,12 @@ class Agent:
         else:
             for host in self._hosts.values():
                 host.rename(self._intake.renamed)
-            self._intake.accept(topology)
+            self._intake.accept(topology, running, now)
             return []
         self._intake.refuse(tuple(problems))
+        if self._intake.again is not None:
+            LOG.info("the overlay is not taken over yet: %s", "; ".join(problems))
+            return problems
         LOG.error("the overlay is not taken over, everything stays as it was:")
         for problem in problems:
             LOG.error("  %s", problem)
@@ -459,6 +474,9 @@ class Agent:
 
     def _serve_reload(self, request: Request, *, force: bool = False) -> None:
         problems = self.reload(anew=True, force=force)
+        if self._intake.again is not None:
+            self._reloads.put_off.append(request)
+            return
         if problems:
             request.error("\n".join(problems))
             return

@@ -18,7 +18,7 @@ import numpy as np
 from ovs_lwt import transitions
 from ovs_lwt.edit import Changes, changed
 from ovs_lwt.findings import Finding, fail, warn
-from ovs_lwt.mistakes import OverlayInvalid, Refused
+from ovs_lwt.mistakes import NotNow, OverlayInvalid, Refused
 from ovs_lwt.slices import EMPTY
 from ovs_lwt.sources import Source
 from ovs_lwt.topology import Topology
@@ -34,13 +34,16 @@ class Intake:
 
     share: percent of the endpoints that a change may take away
     refused: why what the source says now does not run; renamed: tenants that the last change has
-    renamed, old name -> new name
+    renamed, old name -> new name; again: when what was refused last may be taken over without more
+    ado, on the clock that `next` is told; None: whenever somebody has mended it
     """
 
     source: Source
     share: int = transitions.BRAKE_SHARE
     refused: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+    again: float | None = None
+    _released: transitions.Released = field(default_factory=transitions.Released)
     _last_good: bool = False
     _read: float = 0.0
     _told: dict[str, Any] = field(default_factory=dict)
@@ -82,26 +85,32 @@ class Intake:
         problems = _problems(verdict)
         return (good, problems, {}) if problems else (found, (), verdict.renamed)
 
-    def next(self, running: Topology, *, force: bool = False) -> Topology:
+    def next(self, running: Topology, now: float, *, force: bool = False) -> Topology:
         """What the source says now. force: whatever that takes away or hands over.
 
-        Raises OverlayInvalid and Refused; then `running` goes on.
+        Raises OverlayInvalid and Refused; then `running` goes on. Of Refused NotNow, if it may be
+        taken over once it is `again`.
         """
-        self.renamed = {}
+        self.renamed, self.again = {}, None
         try:
             found = self.source.read()
             verdict = transitions.judge(running, found, self.share)
             problems = () if force else _problems(verdict)
             if problems:
                 raise Refused("\n".join(problems))
+            rest = None if force else self._released.resting(found, now)
+            if rest is not None:
+                self.again, why = rest
+                raise NotNow(why)
         except (OverlayInvalid, Refused) as wrong:
             self.refused = _sentences(wrong)
             raise
         self.renamed = dict(verdict.renamed)
         return found
 
-    def accept(self, topology: Topology) -> None:
-        """What was read last runs now."""
+    def accept(self, topology: Topology, before: Topology, now: float) -> None:
+        """What was read last runs now, instead of `before`."""
+        self._released.note(before, topology, self.renamed, now)
         self._take(topology, self.renamed)
 
     def refuse(self, reasons: tuple[str, ...]) -> None:

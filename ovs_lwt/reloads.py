@@ -21,9 +21,13 @@ _STEP: Final = 0.02
 
 
 class Reloads:
-    """Requests to be answered once every host that can be reached has the overlay."""
+    """Requests to be answered once every host that can be reached has the overlay.
+
+    put_off: those whose overlay must not be taken over yet
+    """
 
     def __init__(self) -> None:
+        self.put_off: list[Request] = []
         self._waiting: list[Request] = []
         self._until = 0.0
 

@@ -9,7 +9,7 @@ accident.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow.compute as pc
@@ -26,6 +26,12 @@ BRAKE_FEW = 100
 """... and so many endpoints are never too many."""
 
 
+REST = 2.0
+"""Seconds for which a number that a tenant has given up is nobody's. Packets that bear it may still
+be under way, and in the queue of a host whose switch is busy they may outlive two changes.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is to be said of a change.
@@ -39,6 +45,47 @@ class Verdict:
     handed_over: tuple[str, ...]
     braked: str | None
     strangers: frozenset[int]
+
+
+@dataclass(slots=True)
+class Released:
+    """Numbers that tenants have given up lately: (kind, number) -> whose it was, and since when."""
+
+    _by_number: dict[tuple[str, int], tuple[str, float]] = field(default_factory=dict)
+
+    def note(self, old: Topology, new: Topology, renamed: Mapping[str, str], now: float) -> None:
+        """`new` runs now instead of `old`. renamed: tenants by their names before and after"""
+        self._by_number = {
+            number: (renamed.get(name, name), since)
+            for number, (name, since) in self._by_number.items()
+            if now < since + REST
+        }
+        if old.tenants is new.tenants:
+            return
+        kept = _bearers(new.tenants)
+        for number, name in _bearers(old.tenants).items():
+            name = renamed.get(name, name)
+            if kept.get(number) != name:
+                self._by_number[number] = name, now
+
+    def resting(self, new: Topology, now: float) -> tuple[float, str] | None:
+        """When `new` may run, if that is later than `now`; and why, in a sentence."""
+        waits = [
+            (since + REST, kind, number, name)
+            for (kind, number), (name, since) in self._by_number.items()
+            if now < since + REST
+        ]
+        if not waits:
+            return None
+        bearers = _bearers(new.tenants)
+        waits = [wait for wait in waits if bearers.get(wait[1:3], wait[3]) != wait[3]]
+        if not waits:
+            return None
+        at, kind, number, name = max(waits, key=lambda wait: wait[0])
+        return at, (
+            f"{kind} {number} was tenant {name}'s until just now, and packets with it may be under"
+            f" way: it becomes tenant {bearers[kind, number]}'s in {at - now:.1f} s, by itself"
+        )
 
 
 def judge(old: Topology, new: Topology, share: int = BRAKE_SHARE) -> Verdict:
@@ -85,22 +132,27 @@ def _handed_over(
     """(the tenant that bears the number now, what is wrong with giving it to another)."""
     if old is new:
         return
-    names = [renamed.get(name, name) for name in old.name]
-    kinds = {
-        "VNI": (old.vni, new.vni),
-        "mark": (old.mark, new.mark),
-        "MPLS label": (old.label, new.label),
+    takers = _bearers(new)
+    told: set[tuple[str, str]] = set()
+    for (kind, number), bearer in _bearers(old).items():
+        name = renamed.get(bearer, bearer)
+        taker = takers.get((kind, number), name)
+        # A mark or label that follows from the VNI is no other news.
+        if taker != name and (bearer, taker) not in told:
+            told.add((bearer, taker))
+            yield old.index[bearer], _two_steps(f"{kind} {number}", bearer, taker)
+
+
+def _bearers(tenants: TenantColumns) -> dict[tuple[str, int], str]:
+    """(kind, number) -> the tenant that bears it, for all that must not mean two at a time."""
+    kinds = {"VNI": tenants.vni, "mark": tenants.mark, "MPLS label": tenants.label}
+    return {
+        (kind, number): name
+        for kind, column in kinds.items()
+        for number, name in zip(column.tolist(), tenants.name, strict=True)
+        # Label 0 stands for none.
+        if number
     }
-    told: set[tuple[int, str]] = set()
-    for kind, (before, after) in kinds.items():
-        bearers = dict(zip(after.tolist(), new.name, strict=True))
-        for tenant, (number, name) in enumerate(zip(before.tolist(), names, strict=True)):
-            # Label 0 stands for none.
-            taker = bearers.get(number, name) if number else name
-            # A mark or label that follows from the VNI is no other news.
-            if taker != name and (tenant, taker) not in told:
-                told.add((tenant, taker))
-                yield tenant, _two_steps(f"{kind} {number}", old.name[tenant], taker)
 
 
 def _two_steps(number: str, bearer: str, taker: str) -> str:

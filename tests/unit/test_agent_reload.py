@@ -9,8 +9,10 @@ from weakref import ReferenceType, ref
 import pytest
 
 from ovs_lwt.agent import Reload
+from ovs_lwt.backends.openflow.pipeline import COOKIE_VNI_MASK
 from ovs_lwt.mistakes import Mistake
 from ovs_lwt.topology import Topology
+from ovs_lwt.transitions import REST
 from ovs_lwt.vswitch import LocalPort
 from tests.support.fake_switch import BAD_SET_ARGUMENT
 from tests.support.line import holding
@@ -229,6 +231,35 @@ def test_a_vni_that_another_tenant_bears_is_refused_in_one_change(world: World) 
         yield
         assert asker.answer is not None
         assert world.switch["host1"].state != held
+        assert not json.loads(world.ask("status").answer or "")["overlay"]["refused"]
+
+    world.run(story())
+
+
+def test_a_vni_that_was_given_up_just_now_is_waited_for(world: World) -> None:
+    """Packets with it may be under way. Nobody has to ask twice."""
+
+    def story() -> Story:
+        world.connect("host1")
+        yield
+        tenants = world.source.overlay["tenants"]
+        tenants["blue"]["vni"] = 4711
+        first = world.ask("reload")
+        yield
+        assert first.answer is not None
+        held = world.switch["host1"].state.copy()
+        tenants["red"]["vni"] = 1010
+        asker = world.ask("reload")
+        yield
+        assert (asker.answer, asker.refusal) == (None, None)
+        assert world.switch["host1"].state == held
+        [said] = json.loads(world.ask("status").answer or "")["overlay"]["refused"]
+        assert "VNI 1010 was tenant blue's until just now" in said
+        world.now += REST
+        yield
+        assert asker.answer is not None
+        flows = world.switch["host1"].state.flows.values()
+        assert {flow.cookie & COOKIE_VNI_MASK for flow in flows} == {0, 1010, 4711}
         assert not json.loads(world.ask("status").answer or "")["overlay"]["refused"]
 
     world.run(story())

@@ -76,8 +76,8 @@ def test_a_start_onto_a_file_that_lost_most_of_its_endpoints(path: Path) -> None
     assert intake.status()["endpoints"] == 502
     assert "it takes away 200 of 502 endpoints" in intake.findings()[0].text
     # Who means it says so, and then it is what the next start is held against.
-    running = intake.next(from_dict(many(500)), force=True)
-    intake.accept(running)
+    running = intake.next(good := from_dict(many(500)), 0.0, force=True)
+    intake.accept(running, good, 0.0)
     assert intake.findings() == ()
     assert started(path).first().endpoint_edges[-1] == 302
 
@@ -121,7 +121,7 @@ def test_an_overlay_that_cannot_be_kept_is_said_until_it_can(path: Path) -> None
     assert finding.level is Level.WARN
     assert finding.text.startswith("cannot be kept for a start onto a broken file: ")
     in_the_way.unlink()
-    intake.accept(intake.next(running))
+    intake.accept(intake.next(running, 0.0), running, 0.0)
     assert intake.findings() == ()
 
 
@@ -144,11 +144,11 @@ def test_a_change_is_held_against_what_runs(path: Path) -> None:
     running = intake.first()
     write(path, many(100))
     with pytest.raises(Refused, match="reload --force"):
-        intake.next(running)
+        intake.next(running, 0.0)
     assert intake.findings()[0].level is Level.WARN, "it runs what it ran"
     write(path, many(480))
-    after = intake.next(running)
-    intake.accept(after)
+    after = intake.next(running, 0.0)
+    intake.accept(after, running, 0.0)
     assert intake.findings() == ()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ovs_lwt.sources.overlay_file import from_dict
-from ovs_lwt.transitions import judge
+from ovs_lwt.transitions import REST, Released, judge
 from tests.support.overlays import Overlay, two_tenants
 
 Change = Callable[[Overlay], object]
@@ -60,6 +60,33 @@ def overlay() -> Overlay:
     for tenant in found["tenants"].values():
         tenant.pop("mark", None)
     return found
+
+
+def test_a_number_rests_before_it_is_anothers(overlay: Overlay) -> None:
+    """Packets that bear it may be under way: blue's would be red's."""
+    first, second, third = overlay, copy.deepcopy(overlay), copy.deepcopy(overlay)
+    second["tenants"]["blue"]["vni"] = third["tenants"]["blue"]["vni"] = 4711
+    third["tenants"]["red"]["vni"] = 1010
+    running, freed, given = map(from_dict, (first, second, third))
+    released = Released()
+    assert released.resting(freed, 10.0) is None
+    released.note(running, freed, {}, 10.0)
+    assert released.resting(freed, 10.0) is None, "a new number is nobody's before"
+    assert released.resting(running, 10.0) is None, "who has given it up may have it back"
+    at, why = released.resting(given, 10.5) or (0.0, "")
+    assert at == 10.0 + REST
+    assert "VNI 1010 was tenant blue's until just now" in why
+    assert "it becomes tenant red's in 1.5 s" in why
+    assert released.resting(given, at) is None
+
+
+def test_a_renamed_tenant_gives_up_no_number(overlay: Overlay) -> None:
+    after = copy.deepcopy(overlay)
+    after["tenants"]["azure"] = after["tenants"].pop("blue")
+    before, renamed = from_dict(overlay), from_dict(after)
+    released = Released()
+    released.note(before, renamed, judge(before, renamed).renamed, 0.0)
+    assert released.resting(renamed, 0.0) is None
 
 
 @pytest.mark.parametrize(
