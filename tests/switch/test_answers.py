@@ -274,6 +274,9 @@ def test_a_guest_keeps_its_default_route_while_its_routers_link_is_down(
         lab.change(lambda overlay: endpoint(overlay, "blue/gw").update(router=False))
     ip = ["ip", "netns", "exec", there, "ip", "-6"]
     run(["ip", "netns", "exec", there, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=2"])
+    # What the router's own kernel says of itself, if the question reaches it.
+    forwards = f"net.ipv6.conf.eth0.forwarding={int(router)}"
+    run(["ip", "netns", "exec", lab.guests["blue/gw"].namespace, "sysctl", "-qw", forwards])
     try:
         with lab.listening() as wires:
             wires.send(

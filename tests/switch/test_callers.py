@@ -171,19 +171,21 @@ def test_whoever_lists_without_end_is_hung_up_on(place: Place) -> None:
     with place.runs() as running:
         path = place.socket()
         place.host.stop_vswitchd()
-        assert eventually(lambda: running.state() == "offline"), running.log
-        before = memory_of(running.running.process.pid)
-        with calling(str(path), place.datapath_id, "endless") as caller:
-            assert (caller.says(), caller.says()) == ("connected", "known")
-            while (said := caller.says()) == "known":
-                pass
-            assert said.startswith("hung up")
-        grown = memory_of(running.running.process.pid) - before
-        assert grown < 900 * MEGABYTES, f"{grown} kB"
-        told = r"the switch has listed \d+ MB of flows|sends more than"
-        # It hangs up first, and then says why.
-        assert eventually(lambda: re.search(told, running.log) is not None), running.log
-        place.host.start_vswitchd()
+        try:
+            assert eventually(lambda: running.state() == "offline"), running.log
+            before = memory_of(running.running.process.pid)
+            with calling(str(path), place.datapath_id, "endless") as caller:
+                assert (caller.says(), caller.says()) == ("connected", "known")
+                while (said := caller.says()) == "known":
+                    pass
+                assert said.startswith("hung up")
+            grown = memory_of(running.running.process.pid) - before
+            assert grown < 900 * MEGABYTES, f"{grown} kB"
+            told = r"the switch has listed \d+ MB of flows|sends more than"
+            # It hangs up first, and then says why.
+            assert eventually(lambda: re.search(told, running.log) is not None), running.log
+        finally:
+            place.host.start_vswitchd()
         assert running.in_sync(within=60), running.log
 
 
