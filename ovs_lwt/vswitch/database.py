@@ -60,7 +60,7 @@ _COLUMNS: Final = {
         "controller_burst_limit",
         "external_ids",
     ],
-    "Flow_Table": ["name", "flow_limit", "external_ids"],
+    "Flow_Table": ["name", "external_ids"],
     "Mirror": ["name", "output_port", "output_vlan"],
 }
 # The server is on this machine: look for it again at once, and then every second.

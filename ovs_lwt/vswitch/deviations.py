@@ -72,9 +72,6 @@ def _bridge(bridge: Row, plan: SwitchPlan) -> Iterator[str]:
     for column in STILL:
         if getattr(bridge, column):
             yield f"{name} had {column}=true, which holds ports still"
-    for row in bridge.flow_tables.values():
-        if row.flow_limit and next(iter(row.name), None) in dict(plan.table_names).values():
-            yield f"table {row.name[0]} of {name} could hold {row.flow_limit[0]} flows alone"
     rows = {number: list(row.name) for number, row in bridge.flow_tables.items()}
     if any(rows.get(number) != [table] for number, table in plan.table_names):
         yield f"tables of {name} had lost their names"

@@ -219,8 +219,6 @@ def _write_table_names(
             assign_key(row, "external_ids", _OWNER_KEY, _TABLE_ROW)
             bridge.setkey("flow_tables", number, row)
         assign(row, "name", [name])
-        if getattr(row, "flow_limit", None):
-            row.flow_limit = []
     for number, row in rows.items():
         # A pipeline of an earlier version named more tables: two of one name print as none.
         if number not in names and row.external_ids.get(_OWNER_KEY) == _TABLE_ROW:

@@ -103,6 +103,8 @@ class LocalSwitch:
         committed, config = self._database.transact(what, compose, self._timeout)
         self._await_applied(config)
         for tunnel in plan.tunnels:
+            if not committed and datapath_type == "system" and self._given_up(tunnel.name):
+                self._make_half(tunnel.name)
             self._await_ofport(tunnel.name, fresh=committed)
         for name in halves_gone(self._database, plan):
             self._make_half(name)
@@ -122,17 +124,25 @@ class LocalSwitch:
         rows = self._interfaces()
         taken = {number for row in rows for number in (*row.ofport, *row.ofport_request)}
         spare = next(number for number in range(HIGHEST_OFPORT, 0, -1) if number not in taken)
-        own = next(number for row in rows if row.name == name for number in row.ofport)
-        for number in (spare, own):
+        numbers = [n for r in rows if r.name == name for n in (*r.ofport, *r.ofport_request)]
+        own = [number for number in numbers if number > 0][:1]
+        for request in ([spare], own):
 
-            def compose(_: Transaction, number: int = number) -> None:
+            def compose(_: Transaction, request: list[int] = request) -> None:
                 for row in self._interfaces():
                     if row.name == name:
-                        assign(row, "ofport_request", [number])
+                        assign(row, "ofport_request", request)
 
             what = f"make the kernel's half of port {name} again"
             self._await_applied(self._database.transact(what, compose, self._timeout)[1])
         self._await_ofport(name, fresh=True)
+
+    def _given_up(self, name: str) -> bool:
+        """Whether ovs-vswitchd could not make this port, as when its device is taken away at that
+        very moment. It tries again when something else of the bridge changes, which may be never.
+        """
+        interface = self._interface(name)
+        return interface is not None and interface.ofport == [-1]
 
     def _choose_datapath(self, plan: SwitchPlan) -> DatapathType:
         if self._datapath is not None:

@@ -111,6 +111,8 @@ def test_who_takes_it_away_each_time_is_not_fought(
     took = time.monotonic() - began
     assert status(fabric)["repaired"] - before <= 2 + took / 4, fabric.host("host1").log.read_text()
     strife.kill()
+    log = fabric.host("host1").log
+    assert eventually(lambda: there(fabric), 2 * _SLOW), log.read_text()[-4000:]
     assert eventually(lambda: not fabric.reach("blue/web1", "blue/web2").wrong, 2 * _SLOW)
     assert eventually(lambda: status(fabric)["state"] == "in-sync", 2 * _SLOW), status(fabric)
 

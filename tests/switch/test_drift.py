@@ -83,9 +83,6 @@ SETTINGS = {
     "another kind of tunnel": ["set", "interface", "vx-lwt", "type=geneve"],
     "a spanning tree": ["set", "bridge", BRIDGE, "stp_enable=true"],
     "a rapid spanning tree": ["set", "bridge", BRIDGE, "rstp_enable=true"],
-    "a table that takes no more": [
-        *("set", "flow_table", "forward", "flow_limit=1", "overflow_policy=refuse"),
-    ],
     "everything at once": ["emer-reset"],
     "another address": ["set", "interface", "vx-lwt", "options:local_ip=192.0.2.99"],
     "no tunnel": ["del-port", "vx-lwt"],
