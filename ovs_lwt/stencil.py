@@ -9,7 +9,7 @@ for a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,21 +69,27 @@ class Stencil:
         """Bytes per message."""
         return len(self.message)
 
-    def stamp(self, count: int, columns: Columns) -> Bytes:
+    def stamp(self, count: int, columns: Columns, *, leave: Collection[str] = ()) -> Bytes:
         """`count` messages with the values of `columns` in the slots of those names: uint8[count,
         width].
 
-        A column may hold one value for all rows. Slots without a column keep what the message was
-        traced with, so name them all; columns without a slot are passed over, since one relation
-        may feed several messages.
+        A column may hold one value for all rows. Columns without a slot are passed over, since one
+        relation may feed several messages. leave: the slots that somebody else fills in afterwards;
+        they hold what the message was traced with.
+
+        Raises KeyError for any other slot without a column: the switch would take the value that
+        the message was traced with for the real one.
         """
         rows = np.empty((count, self.width), np.uint8)
         rows[:] = self.message
         for name, (width, places) in self.slots.items():
-            if name in columns:
-                value = big_endian(columns[name], width)
-                for place in places:
-                    rows[:, place : place + width] = value
+            if name in leave:
+                continue
+            if name not in columns:
+                raise KeyError(f"no column for slot {name}, only {', '.join(sorted(columns))}")
+            value = big_endian(columns[name], width)
+            for place in places:
+                rows[:, place : place + width] = value
         return rows
 
 

@@ -50,6 +50,16 @@ def test_columns_without_a_slot_are_passed_over() -> None:
     )
 
 
+def test_a_slot_without_a_column_is_refused_unless_somebody_else_fills_it_in() -> None:
+    """Misspelt, a column would else leave the probe in the message: dl_dst=5a:5a:5a:5a:5a:5a."""
+    stencil = Stencil.trace(frame, WIDTHS)
+    misspelt: Columns = {"mac_": np.array([5], np.uint64), "vni": np.array([7], np.uint32)}
+    with pytest.raises(KeyError, match="no column for slot mac, only mac_, vni"):
+        stencil.stamp(1, misspelt)
+    left = stencil.stamp(1, misspelt, leave=("mac",))[0].tobytes()
+    assert left == frame({"mac": 0x5A5A5A5A5A5A, "vni": 7})
+
+
 def test_addresses_of_16_bytes_are_stamped_as_they_stand() -> None:
     stencil = Stencil.trace(lambda values: b"@" + values["ip6"].to_bytes(16, "big"), {"ip6": 16})
     addresses = np.arange(32, dtype=np.uint8).reshape(2, 16)

@@ -107,7 +107,8 @@ class Template:
                 for slot in self.slots
                 if not (variant.everywhere and slot.name.startswith("prefix"))
             }
-            yield rows, _stencil(self, variant).stamp(len(rows), values)
+            # A message has its number when it is sent.
+            yield rows, _stencil(self, variant).stamp(len(rows), values, leave=(_SEQUENCE.name,))
 
     def lines(self, count: int, columns: Columns, devices: Devices) -> pa.StringArray:
         """`count` rows as text; a column may hold one value for all of them."""

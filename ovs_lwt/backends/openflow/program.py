@@ -124,9 +124,9 @@ def stamped(found: Rows) -> FlowBlock:
     template = pipeline().flows[found.entry]
     columns = {**found.columns, "cookie": template.cookies(found.columns)}
     named = Rows(found.entry, found.count, columns)
-    return FlowBlock(
-        template, named, wire.flow_mod_block(template.message.stamp(found.count, columns))
-    )
+    # A message has its number when it is sent.
+    messages = template.message.stamp(found.count, columns, leave=("xid",))
+    return FlowBlock(template, named, wire.flow_mod_block(messages))
 
 
 def _group(found: Buckets) -> bytes:
