@@ -13,7 +13,7 @@ from ovs_lwt.backends.openflow.session import Session, State
 from ovs_lwt.backends.openflow.transaction import Counts
 from ovs_lwt.backends.openflow.unlisted import UnlistedSources
 from ovs_lwt.backends.outcome import Moment, Repairs, Synced
-from ovs_lwt.claims import Renamed, one_after_the_other, renamed_claims
+from ovs_lwt.claims import renamed_claims
 from ovs_lwt.findings import Finding, fail
 from ovs_lwt.memory import give_back
 from ovs_lwt.mistakes import Refused
@@ -21,7 +21,7 @@ from ovs_lwt.offer import Offer
 from ovs_lwt.ovs_marks import PortMarks
 from ovs_lwt.ovs_mutes import PortMutes
 from ovs_lwt.plane import Connection, Options
-from ovs_lwt.ports import as_renamed, identified, portless, resolve, strangers
+from ovs_lwt.ports import Renaming, identified, portless, resolve, strangers
 from ovs_lwt.topology import Topology
 from ovs_lwt.underlay.expected import Expected
 from ovs_lwt.view import View
@@ -73,8 +73,7 @@ class OvsHost:
         self._view: View | None = None
         self.strangers: dict[str, str] = {}
         self._found: tuple[LocalPort, ...] = ()
-        # Claims that are being written anew, and may not be for long: the database may be away.
-        self._renaming: Renamed = {}
+        self._renaming = Renaming()
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
         self._mutes = PortMutes(self.switch)
@@ -161,7 +160,7 @@ class OvsHost:
         if tunnel is None:
             return
         host = topology.vtep_index(self.name)
-        self._found, self._renaming = as_renamed(self.switch.ports(), self._renaming)
+        self._found = self._renaming.over(self.switch.ports(), now)
         found = identified(topology, host, self._found)
         ports, self.errors = resolve(topology, host, found)
         self.strangers = strangers(found)
@@ -430,7 +429,7 @@ class OvsHost:
         """Have ports that claim endpoints of these tenants claim them anew."""
         again = renamed_claims(self.guests, renamed)
         if again:
-            self._renaming = one_after_the_other(self._renaming, again)
+            self._renaming.note(again, self._now)
             self.switch.rewrite_claims(again)
         for port, (_, claim) in again.items():
             self._voice.say(logging.INFO, f"port {port} claims {claim} now: its tenant is renamed")

@@ -21,6 +21,8 @@ from ovs_lwt.vswitch.plan import LocalPort
 
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_BEHIND: Final = 10.0
+"""Seconds for which a name that was given up may still be seen after the one that is to stay."""
 
 
 def identified(topology: Topology, host: int, ports: Sequence[LocalPort]) -> tuple[LocalPort, ...]:
@@ -49,19 +51,33 @@ def identified(topology: Topology, host: int, ports: Sequence[LocalPort]) -> tup
     )
 
 
-def as_renamed(
-    ports: Sequence[LocalPort], renaming: Renamed
-) -> tuple[tuple[LocalPort, ...], Renamed]:
-    """Return the ports with the claims that they are to have, and what of `renaming` is to come."""
-    still = {
-        port.name: renaming[port.name]
-        for port in ports
-        if port.name in renaming and port.claim == renaming[port.name][0]
-    }
-    if not still:
-        return tuple(ports), still
-    now = (replace(p, claim=still[p.name][1]) if p.name in still else p for p in ports)
-    return tuple(now), still
+class Renaming:
+    """Ports whose claims are written anew. What is known of the database may be behind: it shows
+    the old name for a while, and of two renames in a row the name between them as well.
+    """
+
+    def __init__(self) -> None:
+        # Port -> (what it may be seen to claim meanwhile, what it is to claim, since when).
+        self._ports: dict[str, tuple[frozenset[str], str, float]] = {}
+
+    def note(self, renamed: Renamed, now: float) -> None:
+        """These ports are to claim something else from now on."""
+        for port, (before, claim) in renamed.items():
+            former, between, _ = self._ports.get(port, (frozenset(), before, now))
+            self._ports[port] = (former | {before, between}) - {claim}, claim, now
+
+    def over(self, ports: Sequence[LocalPort], now: float) -> tuple[LocalPort, ...]:
+        """Return the ports with the claims that they are to have."""
+        seen = {port.name: port.claim for port in ports}
+        self._ports = {
+            name: (former, claim, since)
+            for name, (former, claim, since) in self._ports.items()
+            if seen.get(name) in former or (seen.get(name) == claim and now < since + _BEHIND)
+        }
+        return tuple(
+            replace(port, claim=self._ports[port.name][1]) if port.name in self._ports else port
+            for port in ports
+        )
 
 
 def strangers(ports: Sequence[LocalPort]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovs_lwt.ports import resolve
+from ovs_lwt.ports import Renaming, resolve
 from ovs_lwt.sources.overlay_file import from_dict
 from ovs_lwt.view import LocalPorts
 from ovs_lwt.vswitch import LocalPort
@@ -97,3 +97,23 @@ def test_two_ports_of_one_number_are_not_two_guests() -> None:
     found, errors = resolve(TOPOLOGY, HOST1, ports)
     assert len(found) == 1
     assert errors == {"a": "has the OpenFlow number 3, as port 'b' has"}
+
+
+def test_a_port_that_was_renamed_is_taken_for_the_last_name_whatever_is_seen() -> None:
+    """The database shows what was written by and by, the name between two renames included."""
+    renaming = Renaming()
+
+    def over(claim: str, now: float) -> str | None:
+        [port] = renaming.over([LocalPort("p1", 1, claim)], now)
+        return port.claim
+
+    renaming.note({"p1": ("blue/web1", "azure/web1")}, 0.0)
+    assert over("blue/web1", 0.0) == "azure/web1"
+    renaming.note({"p1": ("azure/web1", "blue/web1")}, 1.0)
+    for seen in ("blue/web1", "azure/web1", "blue/web1"):
+        assert over(seen, 2.0) == "blue/web1"
+    # Somebody else's hand counts, and so does time.
+    assert over("red/web1", 3.0) == "red/web1"
+    renaming.note({"p1": ("blue/web1", "azure/web1")}, 10.0)
+    assert over("azure/web1", 30.0) == "azure/web1"
+    assert over("blue/web1", 31.0) == "blue/web1"
