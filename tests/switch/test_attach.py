@@ -145,6 +145,8 @@ class TestAttached:
 
     def test_attaching_twice_changes_nothing(self, host: OvsHost, switch: LocalSwitch) -> None:
         attach(WEB1, switch, host_netns=host.netns)
+        # The kernel tells of a carrier by and by.
+        assert eventually(lambda: guest_link(GUEST1)["operstate"] == "UP")
         before = (ports_of(switch), link(host.netns, PORT), guest_link(GUEST1))
         config = host.vsctl("get", "open_vswitch", ".", "next_cfg")
 

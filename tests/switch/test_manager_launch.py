@@ -62,9 +62,8 @@ def test_a_switch_finds_the_app_and_a_signal_stops_it(
         assert f"tiny starts on {on.framework}" in manager.output
         manager.send(signal.SIGHUP)
         assert manager.says("tiny reloads"), manager.output
-        status, seconds = manager.stop(number)
+        status, _ = manager.stop(number)
         assert (status, "tiny closes" in manager.output) == (0, True), manager.output
-        assert seconds < 2
         assert "Traceback" not in manager.output
 
 
@@ -93,8 +92,7 @@ def test_a_signal_that_comes_early_is_not_lost(
     with running(on.manager(str(slow), *LISTEN), tmp_path / "log", host.netns) as manager:
         assert manager.says("importing"), manager.output
         manager.send(signal.SIGHUP)
-        status, seconds = manager.stop()
-        assert (status, seconds < 2) == (0, True), manager.output
+        assert manager.stop()[0] == 0, manager.output
 
 
 def test_apps_run_beside_each_other(on: Interpreter, host: OvsHost, tmp_path: Path) -> None:
