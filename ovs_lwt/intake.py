@@ -127,6 +127,8 @@ class Intake:
         mend = "mend it, then ovs-lwt reload (or see `ovs-lwt status`)"
         if self._last_good:
             return (fail(_SUBJECT, f"runs the one that was last good: {told}", mend),)
+        if self.again is not None:
+            return (warn(_SUBJECT, f"what is on disk is not taken over yet: {told}", ""), *kept)
         return (warn(_SUBJECT, f"what is on disk is not taken over: {told}", mend), *kept)
 
     def status(self) -> dict[str, Any]:

@@ -253,8 +253,10 @@ def test_a_vni_that_was_given_up_just_now_is_waited_for(world: World) -> None:
         yield
         assert (asker.answer, asker.refusal) == (None, None)
         assert world.switch["host1"].state == held
-        [said] = json.loads(world.ask("status").answer or "")["overlay"]["refused"]
+        about = json.loads(world.ask("status").answer or "")
+        [said] = about["overlay"]["refused"]
         assert "VNI 1010 was tenant blue's until just now" in said
+        assert [found["mend"] for found in about["hosts"]["host1"]["findings"]] == [""]
         world.now += REST
         yield
         assert asker.answer is not None
