@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any, Final
 
-from ovs_lwt import __version__, unixsockets
+from ovs_lwt import __version__, folders, unixsockets
 from ovs_lwt.mistakes import NotNow, Refused
 from ovs_lwt.names import check_name
 from ovs_lwt.ovslib import ovs
@@ -121,7 +121,7 @@ class ControlSocket:
     def abandon(self) -> None:
         """Close it, and leave nothing behind: whoever was to listen does not start."""
         self.close()
-        unixsockets.unmake(self._made)
+        folders.unmake(self._made)
 
 
 def ask(path: Path, command: str, within: float | None = None) -> str:

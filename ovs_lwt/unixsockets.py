@@ -10,12 +10,13 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ovs_lwt.folders import missing_folders, unmake
 from ovs_lwt.mistakes import Refused
 
 LONGEST: Final = 107
@@ -137,22 +138,6 @@ def make_room(path: Path, what: str, mend: str) -> list[Path]:
         unmake(made)
         raise
     return made
-
-
-def missing_folders(folder: Path) -> list[Path]:
-    """Return what `mkdir` would have to make, the innermost first. Raises OSError."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    return missing
-
-
-def unmake(folders: Iterable[Path]) -> None:
-    """Remove these folders, the innermost first, as far as nobody has put anything into them."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
 
 
 def _clear(path: Path, what: str, mend: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from ovs_lwt.unixsockets import missing_folders, unmake
+from ovs_lwt.folders import missing_folders, unmake
 
 OVERLAY: Final = "overlay.yaml"
 ENDPOINTS: Final = "endpoints.csv"
