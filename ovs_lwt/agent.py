@@ -273,6 +273,9 @@ class Agent:
             with self._starting_over(host):
                 if host.poll():
                     self._look(host, now)
+                    if self._checker is not None:
+                        # The database is back, or a port came: what was checked before is old.
+                        self._checker.hurry(now)
                 host.tick(now)
                 if name not in self._turns:
                     self._proceed(host, now)

@@ -1,5 +1,6 @@
 """The agent's own `ovs-lwt check`: at start, every minute, and soon after the kernel has told that
-something about devices, addresses or routes is new; in a process of its own.
+something about devices, addresses or routes is new, or a host's switch that it is; in a process of
+its own.
 
 What flows in: what is expected of each host. What flows out: findings, whenever that process has
 ended. Nothing here waits.
