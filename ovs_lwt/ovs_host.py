@@ -74,6 +74,9 @@ class OvsHost:
         self.strangers: dict[str, str] = {}
         self._found: tuple[LocalPort, ...] = ()
         self._renaming = Renaming()
+        # Whether its switch was still being prepared when it was last asked for news: what has come
+        # of it since has not been looked at yet.
+        self._unsettled = False
         self._voice = Voice(name)
         self._marks = PortMarks(self.switch)
         self._mutes = PortMutes(self.switch)
@@ -90,6 +93,7 @@ class OvsHost:
         self._learn_offer(topology)
         self._planned = self._plan(topology)
         self.switch.prepare(self._planned)
+        self._unsettled = self.preparing
 
     def _learn_offer(self, topology: Topology) -> None:
         """Take note of who replicates, and of whether this host is offering to by now."""
@@ -131,6 +135,7 @@ class OvsHost:
         """Take note of what OVSDB has to say; say whether that is anything new. Keep the ports'
         marks, and keep them mute.
         """
+        self._unsettled = self.preparing
         news = self.switch.run()
         muted = self._mutes.run()
         self.repairs.note(len(muted))
@@ -407,7 +412,7 @@ class OvsHost:
     def busy(self) -> bool:
         """Whether its switch is about to agree, or to refuse."""
         state = self.session.state
-        return self.preparing or state in _WAITING or (state is State.OFFLINE and self._awaiting)
+        return self._unsettled or state in _WAITING or (state is State.OFFLINE and self._awaiting)
 
     def missing(self) -> str | None:
         """Why its switch does not hold what the overlay says yet; None if it does."""

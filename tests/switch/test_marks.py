@@ -13,12 +13,14 @@ from pyroute2.netlink.rtnl import RTNLGRP_LINK
 
 from ovs_lwt.veth import MarkKeeper, Notices
 from ovs_lwt.veth.marking import Direction, nft
+from ovs_lwt.veth.nftables import batch
 from tests.support.guests import ping
 from tests.support.ovs import eventually, in_netns, network_namespace
 
 HOST, GUEST = (f"vmk-{os.getpid()}-{name}" for name in ("h", "g"))
 TAP = "tap0"
 GUEST_IP = "10.0.0.11"
+_BATCH = "ovs_lwt.veth.marking.nft.batch"
 # Counts, behind what sets the marks.
 COUNTERS = f"""
 table netdev test {{
@@ -169,6 +171,23 @@ def test_a_port_no_longer_wanted_loses_its_mark_and_no_other_does(keeper: MarkKe
     keeper.want({})
     assert eventually(lambda: not keeper.run() and "tap0" not in ruleset(), within=5)
     assert "in-other" in ruleset(), "of another agent on this host, for example"
+
+
+def test_a_mark_that_somebody_else_clears_meanwhile_is_no_mistake(
+    keeper: MarkKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an agent does beside a `detach`: a chain is listed, and gone when it is to be deleted."""
+    keep(keeper)
+
+    def beaten(netns: str | None, commands: list[dict[str, object]]) -> None:
+        monkeypatch.setattr(_BATCH, batch)
+        in_netns(HOST, "nft", f"delete chain netdev ovs-lwt in-{TAP}")
+        batch(netns, commands)
+
+    monkeypatch.setattr(_BATCH, beaten)
+    nft.clear_marks(HOST, [TAP])
+    assert nft.marks(HOST) == {}
+    assert "ovs-lwt" not in ruleset() or f"-{TAP}" not in ruleset()
 
 
 def test_ports_that_are_elsewhere_are_none_of_its_business(keeper: MarkKeeper) -> None:

@@ -67,13 +67,15 @@ def set_marks(
 def clear_marks(netns: str | None, names: Iterable[str]) -> None:
     """Undo `set_mark` for devices; nothing to undo is fine."""
     gone = set(names)
-    commands = [
-        _command("delete", "chain", name=_chain_name(name, direction))
-        for name, direction in marks(netns)
-        if name in gone
-    ]
-    if commands:
-        _run(netns, commands)
+    while there := {device for device in marks(netns) if device[0] in gone}:
+        try:
+            _run(netns, [_command("delete", "chain", name=_chain_name(*each)) for each in there])
+        except CannotMark:
+            # An agent or a `detach` may have deleted one of them meanwhile: the rest is left.
+            if there <= marks(netns).keys():
+                raise
+        else:
+            return
 
 
 def marks(netns: str | None) -> dict[tuple[str, Direction], int]:
