@@ -62,6 +62,18 @@ class OverlayLab(Inhabited):
         """What `ovs-vsctl` says there."""
         return run(["ovs-vsctl", "--timeout=10", *words], env=environment(self.host(host))).strip()
 
+    def learns(self, host: str) -> None:
+        """Let this host alone read the overlay again; its next packet goes by what it says."""
+        ask(self.host(host).control, "reload")
+        self.forget_paths(host)
+
+    def forget_paths(self, host: str) -> None:
+        """Let the host's datapath forget whom it led where. It does so after a change of the tables
+        by itself, but on a busy machine some packets take the old path first.
+        """
+        command = ["ovs-appctl", "-t", "ovs-vswitchd", "revalidator/purge"]
+        run(command, env=environment(self.host(host)))
+
     def trace(self, host: str, packet: str) -> Trace:
         """What the host's switch would do with a packet, in the words of ovs-ofctl."""
         command = ["ovs-appctl", "-t", "ovs-vswitchd", "ofproto/trace", "--names", BRIDGE, packet]

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from ovs_lwt.control import ask
 from tests.support.controller import write
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import endpoint, two_tenants
@@ -41,15 +40,11 @@ def heard(lab: OverlayLab, to: str) -> dict[str, int]:
         return wires.heard(mark)
 
 
-def reload(lab: OverlayLab, host: str) -> None:
-    ask(lab.host(host).control, "reload")
-
-
 def test_the_destination_first(lab: OverlayLab) -> None:
     everybody = {MOVES: 1, "blue/web3": 1}
     endpoint(lab.overlay, MOVES)["host"] = NEW
     write(lab.plan.overlay, lab.overlay)
-    reload(lab, NEW)
+    lab.learns(NEW)
     assert heard(lab, WEB2) == {MOVES: 1}, "the old host delivers, as before"
     assert heard(lab, BROADCAST) == everybody
 
@@ -60,10 +55,10 @@ def test_the_destination_first(lab: OverlayLab) -> None:
     lab.guests[MOVES] = replace(guest, host=NEW)
     assert heard(lab, WEB2) == {}, "the peer does not know yet"
 
-    reload(lab, "host1")
+    lab.learns("host1")
     assert heard(lab, WEB2) == {MOVES: 1}
     assert heard(lab, BROADCAST) == everybody
-    reload(lab, OLD)
+    lab.learns(OLD)
     lab.follows()
     assert heard(lab, WEB2) == {MOVES: 1}
     assert not lab.reach().wrong
@@ -77,8 +72,8 @@ def test_with_the_old_host_first_the_guest_is_nowhere(lab: OverlayLab) -> None:
     assert "blue-web2" in lab.trace(OLD, from_its_peer).actions
     endpoint(lab.overlay, MOVES)["host"] = NEW
     write(lab.plan.overlay, lab.overlay)
-    reload(lab, OLD)
+    lab.learns(OLD)
     assert lab.trace(OLD, from_its_peer).actions == "drop"
     for host in ("host1", NEW):
-        reload(lab, host)
+        lab.learns(host)
     lab.follows()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from ovs_lwt.control import ask
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import Overlay
 from tests.support.ovs import eventually
@@ -142,7 +141,7 @@ def test_hosts_that_learn_of_it_one_after_the_other_lose_and_double_nothing(
     replicate_on(lab.overlay, *after)
     lab.plan.overlay.write_text(yaml.safe_dump(lab.overlay))
     for host in order:
-        ask(lab.host(host).control, "reload")
+        lab.learns(host)
         for sender in GUESTS[:4]:
             assert shout(lab, wires, sender)[0] == everybody_but(sender), f"{host} has it"
 
@@ -158,7 +157,7 @@ def test_where_the_first_replicator_comes_nothing_is_doubled(
     lab.plan.overlay.write_text(yaml.safe_dump(lab.overlay))
     learnt: set[str] = set()
     for host in order:
-        ask(lab.host(host).control, "reload")
+        lab.learns(host)
         learnt.add(host)
         for sender in GUESTS[:4]:
             home = lab.guests[sender].host

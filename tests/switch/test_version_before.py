@@ -20,8 +20,6 @@ from threading import Event
 import pytest
 
 from ovs_lwt.lab import controllers
-from ovs_lwt.lab.processes import run
-from ovs_lwt.lab.switches import environment
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import Overlay
 from tests.support.ovs import eventually
@@ -83,7 +81,7 @@ def of_the_version_before(lab: OverlayLab, name: str, exported: str) -> Iterator
     lab.ofctl(name, "add-groups", "br-lwt", str(files["group"]))
     lab.ofctl(name, "--bundle", "add-flows", "br-lwt", str(files["flow"]))
     # What the datapath has cached meanwhile is of neither version.
-    run(["ovs-appctl", "-t", "ovs-vswitchd", "revalidator/purge"], env=environment(host))
+    lab.forget_paths(name)
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 
-from ovs_lwt.control import ask
 from tests.support.overlay_lab import OverlayLab, laboratory
 from tests.support.overlays import Overlay
 from tests.support.ovs import eventually
@@ -119,7 +118,7 @@ def test_a_host_that_learns_late_that_a_tenant_has_left_does_not_reach_another(
     lab.change(lambda overlay: None)
     del endpoints["g3"]
     lab.plan.overlay.write_text(yaml.safe_dump(lab.overlay))
-    ask(lab.host("host3").control, "reload")
+    lab.learns("host3")
     try:
         for sender in (f"{tenant}/g1", f"{tenant}/g2"):
             mark = token()
