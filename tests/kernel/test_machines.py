@@ -58,7 +58,7 @@ def test_a_machine_sees_this_ones_files_and_leaves_only_its_output(
         cat given; echo; uname -r
         echo spoilt >given; echo spoilt >{spoilt}; rm -rf /usr/share/doc
         echo kept >{out}/result
-        ip link add vrf10 type vrf table 10 && ip -6 address show lo
+        ip link add vrf10 type vrf table 10 && ip -color=never -6 address show lo
         exit 7
     """
     result = run_in_kernel(

@@ -21,7 +21,8 @@ from typing import Final, Self
 from ovs_lwt.lab.kernel.vm import image, initramfs
 from tests.support.ovs import OvsHost, eventually
 
-# No cgroups, no AppArmor, no D-Bus: the daemon is nobody's service.
+# No cgroups, no AppArmor, no D-Bus: the daemon is nobody's service. Nor cores: libvirt 11 asks for
+# unlimited ones, whatever its own limit is, and starts no domain where it may not.
 _QEMU: Final = """\
 security_driver = "none"
 user = "root"
@@ -30,6 +31,7 @@ cgroup_controllers = []
 namespaces = []
 remember_owner = 0
 stdio_handler = "file"
+max_core = 0
 """
 _DAEMON: Final = """\
 unix_sock_dir = "{folder}"

@@ -28,7 +28,9 @@ release=$(uname -r)
 share() {
     mkdir -p "./$2"
     case $files in
-        hostfs) mount -t hostfs -o "$2" hostfs "./$2" ;;
+        # By mount(2): the folder is an option without a name, which fsconfig(2) does not take, and
+        # mount of util-linux 2.39 and later asks for that first.
+        hostfs) LIBMOUNT_FORCE_MOUNT2=always mount -t hostfs -o "$2" hostfs "./$2" ;;
         # mmap: files are not cached but where a program maps them.
         9p) mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=mmap "$1" "./$2" ;;
     esac
