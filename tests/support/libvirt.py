@@ -136,6 +136,9 @@ class Libvirt:
 
 _INIT: Final = """\
 #!/bin/sh
+set -eu
+# By sysfs insmod learns that the kernel takes compressed modules as they are (Debian 13).
+mount -t sysfs sysfs /sys
 for module in /modules/*; do insmod "$module"; done
 ip link set lo up
 ip address add {address} dev eth0
@@ -173,7 +176,7 @@ def domain(folder: Path, name: str, interface: str, address: str) -> Path:
     """
     found = image.find()
     assert found is not None, "a kernel for virtual machines: make setup"
-    programs = {name: str(shutil.which(name)) for name in ("sh", "insmod", "ip")}
+    programs = {name: str(shutil.which(name)) for name in ("sh", "insmod", "ip", "mount")}
     files = initramfs.with_libraries(programs)
     files["init"] = _INIT.format(address=address, ready=READY).encode()
     for number, module in enumerate(found.files_of(("virtio_pci", "virtio_net"))):
